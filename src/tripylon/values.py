@@ -59,7 +59,7 @@ _MILLISECONDS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 def parse_duration_ms(text: str) -> int:
     """Milliseconds of a Gateway API duration such as `1m30s` (GEP-2257); ValueError when it is none."""
     if not _DURATION_WHOLE.fullmatch(text):
-        raise ValueError(f"{text!r} is not a duration: write up to four numbers with units, such as 1h30m, 10s or 500ms")
+        raise ValueError(f"{text!r} is not a duration: write one to four numbers with units, such as 1h30m or 500ms")
     return sum(int(number) * _MILLISECONDS[unit] for number, unit in _DURATION.findall(text))
 
 
