@@ -1,0 +1,190 @@
+"""The configuration that an Envoy starts with: who it is, where its configuration comes from, what it counts.
+
+Everything else reaches Envoy over delta ADS, so the bootstrap stays the same for the life of a gateway. The invariant:
+the same arguments give the same bytes, because a running Envoy is taken over only when its bootstrap is the one that we
+would write now. It is JSON: Envoy reads YAML by YAML 1.1, where the node id `n` is `false`. Read `verify.py` next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+Json = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
+
+Endpoint = str | tuple[str, int]
+"""Path of a Unix socket, or an IP address with a TCP port."""
+
+ADS_CLUSTER = "tripylon-ads"
+"""Name of the one static cluster: the control plane."""
+
+# The series that dashboards, alerts and our own drain need; every other one is not even created, which halves the time
+# and the memory that Envoy needs for many clusters. Suffixes meet `cluster.<name>.`, `http.<prefix>.`,
+# `listener.<address>.` at once.
+_STAT_PREFIXES = ("cluster_manager.", "control_plane.", "listener_manager.", "overload.", "server.")
+_STAT_SUFFIXES = (
+    ".downstream_cx_active",
+    ".downstream_cx_overload_reject",
+    ".downstream_cx_total",
+    ".downstream_rq_1xx",
+    ".downstream_rq_2xx",
+    ".downstream_rq_3xx",
+    ".downstream_rq_4xx",
+    ".downstream_rq_5xx",
+    ".downstream_rq_active",
+    ".downstream_rq_time",
+    ".downstream_rq_total",
+    ".membership_healthy",
+    ".membership_total",
+    ".ssl.connection_error",
+    ".ssl.handshake",
+    ".upstream_cx_active",
+    ".upstream_cx_connect_fail",
+    ".upstream_cx_connect_timeout",
+    ".upstream_cx_total",
+    ".upstream_rq_1xx",
+    ".upstream_rq_2xx",
+    ".upstream_rq_3xx",
+    ".upstream_rq_4xx",
+    ".upstream_rq_5xx",
+    ".upstream_rq_active",
+    ".upstream_rq_pending_overflow",
+    ".upstream_rq_retry",
+    ".upstream_rq_time",
+    ".upstream_rq_timeout",
+    ".upstream_rq_total",
+)
+
+# Above these parts of the heap limit Envoy first returns free memory, then ends keep-alive, then refuses requests.
+_HEAP_ACTIONS = (
+    ("envoy.overload_actions.shrink_heap", 0.90),
+    ("envoy.overload_actions.disable_http_keepalive", 0.93),
+    ("envoy.overload_actions.stop_accepting_requests", 0.97),
+)
+
+
+class Limits(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """When one Envoy refuses work in order to live."""
+
+    max_connections: int = 50_000
+    """Downstream connections of all listeners together; further ones are closed at once."""
+    max_heap_bytes: int = 0
+    """Heap at which requests are refused with 503 (in steps from 90 % on); 0 sets no limit."""
+
+
+DEFAULT_LIMITS = Limits()
+"""What holds when the caller names no limits."""
+
+
+def bootstrap(
+    node_id: str,
+    cluster: str,
+    *,
+    ads: Endpoint,
+    admin: Endpoint,
+    limits: Limits = DEFAULT_LIMITS,
+    more_stats: Sequence[str] = (),
+) -> bytes:
+    """The bootstrap as JSON, one line, keys sorted.
+
+    `cluster` names the group of proxies that this one belongs to. `ads` is where the control plane listens, `admin`
+    where Envoy's administration shall listen (a socket file gets mode 0600). `more_stats` are suffixes of further
+    series to keep.
+    """
+    whole: dict[str, Json] = {
+        "node": {"id": node_id, "cluster": cluster},
+        "admin": {"address": _address(admin, mode=0o600)},
+        "dynamic_resources": _dynamic_resources(),
+        "static_resources": {"clusters": [_ads_cluster(ads)]},
+        "overload_manager": _overload_manager(limits),
+        # Envoy's own flush walks all series every five seconds on the thread that applies configuration.
+        "stats_flush_on_admin": True,
+        "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": _stat_patterns(more_stats)}}},
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
+    }
+    return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _dynamic_resources() -> Json:
+    # Without a time limit on the first answer Envoy reports itself ready only once it has a configuration to serve.
+    source: Json = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+    # Envoy's default waits up to half a minute before it tries again after the control plane was away.
+    back_off: Json = {"base_interval": "0.05s", "max_interval": "0.5s"}
+    grpc: Json = {"cluster_name": ADS_CLUSTER, "retry_policy": {"retry_back_off": back_off}}
+    return {
+        "cds_config": source,
+        "lds_config": source,
+        "ads_config": {
+            "api_type": "DELTA_GRPC",
+            "transport_api_version": "V3",
+            "set_node_on_first_message_only": True,
+            "grpc_services": [{"envoy_grpc": grpc}],
+        },
+    }
+
+
+def _ads_cluster(ads: Endpoint) -> Json:
+    http2: dict[str, Json] = {}
+    if not isinstance(ads, str):
+        # A control plane whose machine vanished sends no FIN; without pings Envoy would wait for it for ever.
+        http2["connection_keepalive"] = {"interval": "30s", "timeout": "10s"}
+    return {
+        "name": ADS_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": ADS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(ads)}}]}],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": http2},
+            }
+        },
+    }
+
+
+def _overload_manager(limits: Limits) -> Json:
+    monitors: list[Json] = [
+        _monitor(
+            "envoy.resource_monitors.global_downstream_max_connections",
+            "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+            {"max_active_downstream_connections": limits.max_connections},
+        )
+    ]
+    if not limits.max_heap_bytes:
+        return {"resource_monitors": monitors}
+    heap = "envoy.resource_monitors.fixed_heap"
+    monitors.append(
+        _monitor(
+            heap,
+            "envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+            {"max_heap_size_bytes": limits.max_heap_bytes},
+        )
+    )
+    actions: list[Json] = [
+        {"name": action, "triggers": [{"name": heap, "threshold": {"value": part}}]} for action, part in _HEAP_ACTIONS
+    ]
+    return {"refresh_interval": "0.25s", "resource_monitors": monitors, "actions": actions}
+
+
+def _monitor(name: str, message: str, config: Mapping[str, Json]) -> Json:
+    return {"name": name, "typed_config": {"@type": f"type.googleapis.com/{message}", **config}}
+
+
+def _stat_patterns(more_stats: Sequence[str]) -> Json:
+    suffixes = sorted({*_STAT_SUFFIXES, *more_stats})
+    return [*({"prefix": prefix} for prefix in _STAT_PREFIXES), *({"suffix": suffix} for suffix in suffixes)]
+
+
+def _address(endpoint: Endpoint, *, mode: int | None = None) -> Json:
+    if not isinstance(endpoint, str):
+        host, port = endpoint
+        return {"socket_address": {"address": host, "port_value": port}}
+    pipe: dict[str, Json] = {"path": endpoint}
+    if mode is not None:
+        pipe["mode"] = mode
+    return {"pipe": pipe}
