@@ -8,12 +8,14 @@ for the type checker only, because the package `envoy` belongs to the distributi
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
@@ -31,10 +33,11 @@ HEADER = "# Written by tools/stubs.py from the installed Envoy and tripylon.pb.t
 
 def main() -> int:
     key = stub_key()
-    if is_current(ROOT, key):
-        print(f"stubs: up to date ({len(MESSAGES)} names)")
-        return 0
-    files = write_stubs(ROOT, MESSAGES, pool(), key)
+    with one_at_a_time(ROOT):
+        if is_current(ROOT, key):
+            print(f"stubs: up to date ({len(MESSAGES)} names)")
+            return 0
+        files = write_stubs(ROOT, MESSAGES, pool(), key)
     print(f"stubs: {len(MESSAGES)} names, {files} files in .stubs/{PACKAGE}")
     return 0
 
@@ -48,6 +51,16 @@ def stub_key() -> str:
         Path(__file__).read_text(),
     )
     return blake2b("\0".join(parts).encode(), digest_size=20).hexdigest()
+
+
+@contextmanager
+def one_at_a_time(root: Path) -> Iterator[None]:
+    """Keep a second run waiting (an editor's and a test's, say) until this one has written."""
+    folder = root / ".stubs"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def is_current(root: Path, key: str) -> bool:
@@ -68,7 +81,7 @@ def write_stubs(root: Path, names: Mapping[str, str], types: DescriptorPool, key
     found = {exported: find_type(types, full_name) for exported, full_name in names.items()}
     files = import_closure(kind.file for kind in found.values())
     stubs = root / ".stubs"
-    stubs.mkdir(exist_ok=True)
+    stubs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="new-", dir=stubs) as folder:
         run_generator(files, Path(folder))
         shutil.rmtree(stubs / PACKAGE, ignore_errors=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from tripylon.pb.descriptors import pool
@@ -17,7 +16,7 @@ from tripylon.pb.descriptors import pool
 if TYPE_CHECKING:
     from tripylon.pb.messages import Any
 
-__all__ = ["TYPE_URL_PREFIX", "pack", "to_object", "type_url"]
+__all__ = ["TYPE_URL_PREFIX", "pack", "pool", "to_object", "type_url"]
 
 TYPE_URL_PREFIX = "type.googleapis.com/"
 
@@ -36,5 +35,7 @@ def pack(message: Message, *, deterministic: bool = True) -> Any:
 
 def to_object(message: Message) -> dict[str, object]:
     """`message` as JSON-ready values under protobuf's field names, packed messages opened; what Envoy reads as JSON."""
+    from google.protobuf.json_format import MessageToDict
+
     fields: dict[str, object] = MessageToDict(message, preserving_proto_field_name=True, descriptor_pool=pool())
     return fields

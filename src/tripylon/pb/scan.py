@@ -9,22 +9,25 @@ file after everything that it imports. Read `descriptors.py` next, which keeps t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from mmap import mmap
+from collections.abc import Mapping
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import DecodeError
 
-Buffer = bytes | mmap
+from tripylon.pb.framing import Buffer, read_varint
 
 ROOTS = ("envoy/", "xds/", "udpa/", "validate/", "cel/", "google/protobuf/")
 """Folders of files that are kept, together with all that they import."""
 
-# Tag and length of field 1 (name), the name, and ahead of it the tag of package, dependency, message_type, enum_type,
-# options or syntax, one of which always comes next.
-_START = re.compile(rb"\n([\x07-\x7f])([a-z][\w./-]{0,120}?\.proto)(?=[\x12\x1a\x22\x2a\x42\x62])")
+# Tag and length of field 1 (name), the name, and after it the tag of package, dependency, message_type, enum_type,
+# options or syntax, one of which always comes next. All but the first byte is looked at and not consumed, so that bytes
+# that merely look like a start cannot hide a true one behind them.
+_START = re.compile(rb"\n(?=([\x07-\x7f])([a-z][\w./-]{0,120}?\.proto)[\x12\x1a\x22\x2a\x42\x62])")
 
-_VARINT, _LENGTH = 0, 2
+_LENGTH_DELIMITED = 2
+_SYNTAX = 12
+_LAST_SYNTAXES = (b"proto2", b"proto3")
+_SYNTAXES = (*_LAST_SYNTAXES, b"editions")  # only this one is followed by a field: the edition
 _WIRE_TYPES = {1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 6: 2, 7: 2, 8: 2, 9: 2, 10: 0, 11: 0, 12: 2, 14: 0, 15: 2}
 _REPEATED = frozenset({3, 4, 5, 6, 7, 10, 11, 15})
 _MAX_TRIES = 4
@@ -44,15 +47,6 @@ def descriptor_set(binary: Buffer) -> bytes:
     if not any(file.name.startswith("envoy/") for file in ordered):
         raise NoDescriptorsError("it contains no descriptors of Envoy's API")
     return FileDescriptorSet(file=ordered).SerializeToString(deterministic=True)
-
-
-def split_files(serialised_set: bytes) -> Iterator[bytes]:
-    """The serialised files of a serialised `FileDescriptorSet`, in order, without decoding them."""
-    position = 0
-    while position < len(serialised_set):
-        length, position = _read_varint(serialised_set, position + 1)
-        yield serialised_set[position : position + length]
-        position += length
 
 
 def _longest_by_name(binary: Buffer) -> dict[str, FileDescriptorProto]:
@@ -81,28 +75,21 @@ def _possible_ends(binary: Buffer, start: int) -> list[int]:
         if number < last or (number == last and number not in _REPEATED) or _WIRE_TYPES.get(number) != wire_type:
             break
         try:
-            value, position = _read_varint(binary, position + 1)
+            value, position = read_varint(binary, position + 1)
         except (IndexError, ValueError):
             break
-        if wire_type == _LENGTH:
+        if wire_type == _LENGTH_DELIMITED:
             position += value
         if position > len(binary):
             break
+        syntax = binary[position - value : position] if number == _SYNTAX else None
+        if syntax is not None and syntax not in _SYNTAXES:
+            break
         ends.append(position)
+        if syntax in _LAST_SYNTAXES:
+            break
         last = number
     return ends
-
-
-def _read_varint(data: Buffer, position: int) -> tuple[int, int]:
-    """The unsigned varint at `position` and the position after it; ValueError when it is longer than 35 bits."""
-    value = 0
-    for shift in range(0, 35, 7):
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("varint too long")
 
 
 def _decode(data: bytes) -> FileDescriptorProto | None:
