@@ -1,0 +1,186 @@
+"""Kubernetes' own kinds, as far as a gateway reads them: Service, EndpointSlice, Secret, ConfigMap, Namespace.
+
+Fields that are not read here are accepted and dropped; in files, names that Kubernetes does not know are still errors.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from tripylon.api.markers import Items, Number, Part, Text
+from tripylon.api.meta import Port, Resource
+
+# --- Service ------------------------------------------------------------------------------------------------
+
+_Protocol = Annotated[str, Text(values=("TCP", "UDP", "SCTP"))]
+_PortName = Annotated[str, Text(max=63)]
+
+
+class ServicePort(Part, frozen=True, gc=False, kw_only=True):
+    """A port of a Service."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = ("nodePort",)
+
+    name: _PortName = ""
+    """Name of the port; EndpointSlices refer to it. Empty only when the Service has one port."""
+    port: Port
+    """Port of the Service, 1 to 65535, which routes name."""
+    target_port: int | str | None = None
+    """Port of the pods, as a number or a name; absent: the same as `port`."""
+    protocol: _Protocol = "TCP"
+    """`TCP` (default), `UDP` or `SCTP`."""
+    app_protocol: str = ""
+    """What is spoken, such as `kubernetes.io/h2c`, `kubernetes.io/ws`, `https`; empty: HTTP/1.1."""
+
+
+class ServiceSpec(Part, frozen=True, gc=False, kw_only=True):
+    """What a Service is."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = (
+        "allocateLoadBalancerNodePorts",
+        "clusterIP",
+        "clusterIPs",
+        "externalIPs",
+        "externalTrafficPolicy",
+        "healthCheckNodePort",
+        "internalTrafficPolicy",
+        "ipFamilies",
+        "ipFamilyPolicy",
+        "loadBalancerClass",
+        "loadBalancerIP",
+        "loadBalancerSourceRanges",
+        "sessionAffinity",
+        "sessionAffinityConfig",
+    )
+
+    type: Annotated[str, Text(values=("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"))] = "ClusterIP"
+    """`ClusterIP` (default), `NodePort`, `LoadBalancer` or `ExternalName`."""
+    ports: Annotated[tuple[ServicePort, ...], Items(kind="map", keys=("port", "protocol"))] = ()
+    """Ports of the Service."""
+    selector: dict[str, str] = msgspec.field(default_factory=dict)
+    """Labels of the pods behind it; empty: EndpointSlices are made by somebody else."""
+    external_name: str = ""
+    """For type `ExternalName`: the DNS name that stands behind the Service."""
+    publish_not_ready_addresses: bool = False
+    """Whether endpoints count as ready in any state; default false."""
+    traffic_distribution: str = ""
+    """Preference among endpoints, such as `PreferSameZone`; empty: none."""
+
+
+class Service(Resource, frozen=True, gc=False, kw_only=True):
+    """A set of endpoints under one name."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = ("status",)
+
+    spec: ServiceSpec = ServiceSpec()
+    """What it is."""
+
+
+# --- EndpointSlice ------------------------------------------------------------------------------------------
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+"""Label of an EndpointSlice that names its Service."""
+
+
+class EndpointConditions(Part, frozen=True, gc=False, kw_only=True):
+    """State of an endpoint."""
+
+    ready: bool | None = None
+    """Whether it takes new requests; absent: it does."""
+    serving: bool | None = None
+    """Whether it answers, even while it ends; absent: as `ready`."""
+    terminating: bool | None = None
+    """Whether it is ending; absent: it is not."""
+
+
+class Endpoint(Part, frozen=True, gc=False, kw_only=True):
+    """One instance behind a Service."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = ("deprecatedTopology", "hints", "targetRef")
+
+    addresses: Annotated[tuple[str, ...], Items(min=1, max=100, kind="set")]
+    """Addresses of the instance; the first one is used."""
+    conditions: EndpointConditions = EndpointConditions()
+    """State of the instance."""
+    hostname: str = ""
+    """Host name of the instance; empty: none."""
+    node_name: str = ""
+    """Node that it runs on; empty: unknown."""
+    zone: str = ""
+    """Zone that it runs in; empty: unknown."""
+
+
+class EndpointPort(Part, frozen=True, gc=False, kw_only=True):
+    """A port of all endpoints of a slice."""
+
+    name: _PortName = ""
+    """Name of the Service's port that it belongs to."""
+    port: Annotated[int, Number(min=0, max=65535)] | None = None
+    """Port of the endpoints; absent: every port."""
+    protocol: _Protocol = "TCP"
+    """`TCP` (default), `UDP` or `SCTP`."""
+    app_protocol: str = ""
+    """What is spoken, as in the Service's port."""
+
+
+class EndpointSlice(Resource, frozen=True, gc=False, kw_only=True):
+    """Endpoints of a Service; a Service may have several slices."""
+
+    GROUP: ClassVar[str] = "discovery.k8s.io"
+
+    address_type: Annotated[str, Text(values=("IPv4", "IPv6", "FQDN"))]
+    """`IPv4`, `IPv6` or `FQDN`."""
+    endpoints: Annotated[tuple[Endpoint, ...], Items(max=1000)] = ()
+    """The endpoints."""
+    ports: Annotated[tuple[EndpointPort, ...], Items(max=100)] = ()
+    """Ports that every endpoint of the slice has."""
+
+    @property
+    def service_name(self) -> str:
+        """Name of the Service that the slice belongs to, of the same namespace; empty: none."""
+        return self.metadata.labels.get(SERVICE_NAME_LABEL, "")
+
+
+# --- Secret, ConfigMap, Namespace ---------------------------------------------------------------------------
+
+
+class Secret(Resource, frozen=True, gc=False, kw_only=True):
+    """Confidential bytes, such as a certificate with its key."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = ("immutable",)
+
+    type: str = ""
+    """What is inside, such as `kubernetes.io/tls`; empty: `Opaque`."""
+    data: dict[str, bytes] = msgspec.field(default_factory=dict)
+    """Content by key, written in base64."""
+    string_data: dict[str, str] = msgspec.field(default_factory=dict)
+    """Content by key as plain text; goes before `data`."""
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """What each key holds, `stringData` before `data`."""
+        return {**self.data, **{key: text.encode() for key, text in self.string_data.items()}}
+
+
+class ConfigMap(Resource, frozen=True, gc=False, kw_only=True):
+    """Texts that are not confidential, such as certificates of authorities."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = ("immutable",)
+
+    data: dict[str, str] = msgspec.field(default_factory=dict)
+    """Texts by key."""
+    binary_data: dict[str, bytes] = msgspec.field(default_factory=dict)
+    """Bytes by key, written in base64."""
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """What each key holds, as bytes."""
+        return {**self.binary_data, **{key: text.encode() for key, text in self.data.items()}}
+
+
+class Namespace(Resource, frozen=True, gc=False, kw_only=True):
+    """A namespace; only its labels are read, by selectors."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = ("spec", "status")
