@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -12,13 +13,16 @@ from pathlib import Path
 import pytest
 
 from tripylon.pb import messages, pack, pool, to_object, type_url
+from tripylon.pb.descriptors import envoy_binary
 from tripylon.pb.messages import (
     Any,
+    Bootstrap,
     Cluster,
     Duration,
     HeaderAppendAction,
     HeaderValueOption,
     HealthStatus,
+    HttpConnectionManager,
     HttpFilter,
     Listener,
     Metadata,
@@ -112,6 +116,28 @@ def test_to_object_opens_packed_messages_under_protobufs_field_names() -> None:
         "name": "router",
         "typed_config": {"@type": type_url(Router), "suppress_envoy_headers": True},
     }
+
+
+def test_envoy_reads_what_to_object_writes(tmp_path: Path) -> None:
+    bootstrap = Bootstrap()
+    listener = bootstrap.static_resources.listeners.add()
+    listener.name = "web"
+    listener.address.socket_address.address = "127.0.0.1"
+    listener.address.socket_address.port_value = 0
+    manager = HttpConnectionManager(stat_prefix="web")
+    manager.http_filters.add(name="router", typed_config=pack(Router()))
+    host = manager.route_config.virtual_hosts.add()
+    host.name = "all"
+    host.domains.append("*")
+    route = host.routes.add()
+    route.match.prefix = "/"
+    route.direct_response.status = 204
+    listener.filter_chains.add().filters.add(name="http", typed_config=pack(manager))
+    config = tmp_path / "bootstrap.json"
+    config.write_text(json.dumps(to_object(bootstrap)))
+    command = [str(envoy_binary()), "--mode", "validate", "-l", "error", "-c", str(config)]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_pool_is_private() -> None:

@@ -66,21 +66,35 @@ def stubs() -> None:
     subprocess.run([sys.executable, str(ROOT / "tools" / "stubs.py")], check=True, timeout=300, capture_output=True)
 
 
-def wrong_lines(source: str, folder: Path) -> tuple[set[int], str]:
-    """The lines in which mypy, with the project's settings, finds errors; and what it printed."""
-    (folder / "sample.py").write_text(source)
-    command = [sys.executable, "-m", "mypy", "--cache-dir", str(folder / "cache"), str(folder / "sample.py")]
+@pytest.fixture(scope="module")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mypy")
+
+
+def mypy(cache: Path, *paths: Path) -> str:
+    """What mypy prints about the files under the project's settings."""
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(cache), *map(str, paths)]
     done = subprocess.run(command, cwd=ROOT, timeout=110, capture_output=True, text=True, check=False)
     assert done.stderr == ""
-    return {int(line) for line in re.findall(r"sample\.py:(\d+): error:", done.stdout)}, done.stdout
+    return done.stdout
 
 
 @pytest.mark.usefixtures("stubs")
 @pytest.mark.parametrize("source", [RIGHT, WRONG], ids=["right", "wrong"])
-def test_mypy_finds_exactly_the_wrong_lines(source: str, tmp_path: Path) -> None:
+def test_mypy_finds_exactly_the_wrong_lines(source: str, tmp_path: Path, mypy_cache: Path) -> None:
+    (tmp_path / "sample.py").write_text(source)
     expected = {number for number, line in enumerate(source.splitlines(), 1) if line.endswith("# wrong")}
-    found, printed = wrong_lines(source, tmp_path)
-    assert found == expected, printed
+    printed = mypy(mypy_cache, tmp_path / "sample.py")
+    assert {int(line) for line in re.findall(r"sample\.py:(\d+): error:", printed)} == expected, printed
+
+
+@pytest.mark.usefixtures("stubs")
+def test_every_message_and_field_that_we_name_exists(mypy_cache: Path) -> None:
+    """The type checker on every file of ours that uses the messages; it knows exactly the installed Envoy's fields."""
+    users = [path for path in sorted((ROOT / "src").rglob("*.py")) if "tripylon.pb" in path.read_text()]
+    printed = mypy(mypy_cache, *users)
+    problems = r": error: .*\[(attr-defined|call-arg|arg-type|assignment|call-overload|index|union-attr|misc)\]"
+    assert [line for line in printed.splitlines() if re.search(problems, line)] == []
 
 
 def test_stubs_never_take_the_name_of_the_package_envoy(tool: ModuleType, tmp_path: Path) -> None:
