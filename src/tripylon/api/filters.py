@@ -15,9 +15,7 @@ from tripylon.api.refs import BackendObjectReference, LocalObjectReference
 _NAME_PATTERN = r"^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$"
 HeaderName = Annotated[
     str,
-    Text(
-        min=1, max=256, pattern=_NAME_PATTERN, words="a header or parameter name: letters, digits and !#$%&'*+-.^_`|~"
-    ),
+    Text(min=1, max=256, pattern=_NAME_PATTERN, words="a token: letters, digits and !#$%&'*+-.^_`|~"),
 ]
 HeaderValue = Annotated[
     str,

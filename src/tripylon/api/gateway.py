@@ -183,6 +183,27 @@ class Listener(Part, frozen=True, gc=False, kw_only=True):
             message="must not be set unless the protocol is HTTP or HTTPS; remove them",
             field_path=".filters",
         ),
+        Rule(
+            cel="!has(self.tls) || !(self.protocol in ['HTTP', 'TCP', 'UDP'])",
+            message="must not be set because the protocol is neither HTTPS nor TLS; remove it or change the protocol",
+            field_path=".tls",
+        ),
+        Rule(
+            cel="self.protocol != 'HTTPS' || !has(self.tls) || self.tls.mode == 'Terminate'",
+            message="must be Terminate because the protocol is HTTPS; use protocol TLS to pass streams through",
+            field_path=".tls.mode",
+        ),
+        Rule(
+            cel="self.protocol != 'TLS' || has(self.tls)",
+            message="must be set because the protocol is TLS; add it with mode Terminate or Passthrough",
+            reason="FieldValueRequired",
+            field_path=".tls",
+        ),
+        Rule(
+            cel="!has(self.hostname) || !(self.protocol in ['TCP', 'UDP'])",
+            message="must not be set because the protocol is TCP or UDP, which know no host names; remove it",
+            field_path=".hostname",
+        ),
     )
 
     name: SectionName
@@ -209,31 +230,13 @@ class Listener(Part, frozen=True, gc=False, kw_only=True):
     """Filters before a route is chosen (experimental channel); only for HTTP and HTTPS."""
 
 
-_LISTENERS_RULES = (
-    Rule(
-        cel="self.all(l, !has(l.tls) || !(l.protocol in ['HTTP', 'TCP', 'UDP']))",
-        message="must not have `tls` where the protocol is HTTP, TCP or UDP; remove it or use HTTPS or TLS",
+_DIFFERENT_LISTENERS = Rule(
+    cel=(
+        "self.all(a, self.exists_one(b, a.port == b.port && a.protocol == b.protocol"
+        " && (has(a.hostname) ? a.hostname : '') == (has(b.hostname) ? b.hostname : '')))"
     ),
-    Rule(
-        cel="self.all(l, l.protocol != 'HTTPS' || !has(l.tls) || l.tls.mode == 'Terminate')",
-        message="must have `tls.mode: Terminate` where the protocol is HTTPS; use protocol TLS to pass streams through",
-    ),
-    Rule(
-        cel="self.all(l, l.protocol != 'TLS' || (has(l.tls) && has(l.tls.mode)))",
-        message="must have `tls` where the protocol is TLS; add it with mode Terminate or Passthrough",
-    ),
-    Rule(
-        cel="self.all(l, !has(l.hostname) || !(l.protocol in ['TCP', 'UDP']))",
-        message="must not have a `hostname` where the protocol is TCP or UDP; remove it",
-    ),
-    Rule(
-        cel=(
-            "self.all(a, self.exists_one(b, a.port == b.port && a.protocol == b.protocol"
-            " && (has(a.hostname) ? a.hostname : '') == (has(b.hostname) ? b.hostname : '')))"
-        ),
-        message="must differ in port, protocol or hostname; change or remove the listener that repeats another",
-        reason="FieldValueDuplicate",
-    ),
+    message="must differ in port, protocol or hostname; change or remove the listener that repeats another",
+    reason="FieldValueDuplicate",
 )
 
 # --- Gateway: addresses -------------------------------------------------------------------------------------
@@ -423,7 +426,7 @@ class GatewaySpec(Part, frozen=True, gc=False, kw_only=True):
 
     gateway_class_name: ObjectName
     """Name of the GatewayClass."""
-    listeners: Annotated[tuple[Listener, ...], Items(min=1, max=64, kind="map", keys=("name",)), *_LISTENERS_RULES]
+    listeners: Annotated[tuple[Listener, ...], Items(min=1, max=64, kind="map", keys=("name",)), _DIFFERENT_LISTENERS]
     """Where requests come in, 1 to 64."""
     addresses: Annotated[
         tuple[GatewaySpecAddress, ...],

@@ -93,5 +93,5 @@ class Part(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", 
     """Fields that Kubernetes has and that we do not read: accepted, with any content."""
     MAP_TYPE: ClassVar[str] = ""
     """`atomic` when server-side apply replaces the object as a whole."""
-    EXTRA: ClassVar[Mapping[str, object]] = msgspec.field(default_factory=dict)
+    EXTRA: ClassVar[Mapping[str, object]] = {}
     """Parts of the schema that no mark expresses."""
