@@ -58,6 +58,9 @@ class Read(Protocol):
     def lookup(self, index: Index[G, K, V], group: G) -> tuple[V, ...]:
         """All values in a group, in no particular order: sort before use."""
 
+    def members(self, index: Index[G, K, V], group: G) -> tuple[K, ...]:
+        """The keys of all rows in a group, in no particular order."""
+
     def count(self, index: Index[G, K, V], group: G) -> int:
         """How many rows a group has."""
 
@@ -207,6 +210,11 @@ class _Tracker:
         self.asked.add((groups, group))
         rows = self._nodes[index.table].rows
         return tuple([rows[key] for key in groups.members.get(group, _NO_KEYS)])
+
+    def members(self, index: Index[G, K, V], group: G) -> tuple[K, ...]:
+        groups = self._groups[index]
+        self.asked.add((groups, group))
+        return tuple(groups.members.get(group, _NO_KEYS))
 
     def count(self, index: Index[G, K, V], group: G) -> int:
         groups = self._groups[index]

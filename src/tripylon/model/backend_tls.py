@@ -1,0 +1,73 @@
+"""TLS from the proxy to a Backend's hosts (our own kind, `spec.tls`).
+
+The invariant: verification is never dropped by accident. Trust that cannot be read is a fault, and the backend is then
+not reached at all, neither in plain text nor unverified.
+"""
+
+from __future__ import annotations
+
+from cryptography import x509
+
+from tripylon.api.own import Backend, BackendCAReference
+from tripylon.graph import Read
+from tripylon.model.plan import BackendTls
+from tripylon.model.tls import parse_certificate
+from tripylon.values import Name
+from tripylon.world.world import CONFIG_MAPS, SECRETS
+
+CA_KEY = "ca.crt"
+
+
+def backend_tls(read: Read, backend: Backend) -> BackendTls | str | None:
+    """How the hosts of a Backend are reached by TLS; None: in plain text; a text: why it cannot be done."""
+    tls = backend.spec.tls
+    if tls is None:
+        return None
+    bundles: list[bytes] = []
+    for ref in tls.ca_certificate_refs:
+        bundle = _bundle(read, backend.metadata.namespace, ref)
+        if isinstance(bundle, str):
+            return bundle
+        bundles.append(bundle)
+    client: Name | None = None
+    chain = key = b""
+    if tls.secret_ref is not None:
+        client = Name(backend.metadata.namespace, tls.secret_ref.name)
+        secret = read.get(SECRETS, client)
+        if secret is None:
+            return f"Secret `{client}` with the client certificate does not exist"
+        certificate = parse_certificate(client, secret)
+        if certificate.fault:
+            return f"Secret `{client}` {certificate.fault}"
+        chain, key = certificate.chain, certificate.key
+    if not bundles and not tls.well_known_ca_certificates and not tls.insecure_skip_verify:
+        return "it names neither CA certificates nor the system's, and does not waive verification"
+    return BackendTls(
+        sni=tls.sni or _first_name(backend),
+        names=tls.verify_subject_alt_names,
+        ca=b"\n".join(bundles),
+        client_chain=chain,
+        client_key=key,
+        insecure=tls.insecure_skip_verify,
+    )
+
+
+def _bundle(read: Read, namespace: str, ref: BackendCAReference) -> bytes | str:
+    name = Name(namespace, ref.name)
+    found = read.get(SECRETS, name) if ref.kind == "Secret" else read.get(CONFIG_MAPS, name)
+    if found is None:
+        return f"{ref.kind} `{name}` with the CA certificates does not exist"
+    bundle = found.contents.get(CA_KEY, b"")
+    try:
+        x509.load_pem_x509_certificates(bundle)
+    except ValueError:
+        return f"{ref.kind} `{name}` has no PEM certificates in `{CA_KEY}`"
+    return bundle.strip()
+
+
+def _first_name(backend: Backend) -> str:
+    """The host name to ask for when none is stated: that of the first host, if it has a name."""
+    if backend.spec.dns is not None:
+        return backend.spec.dns.hostname
+    hosts = backend.spec.static.hosts if backend.spec.static is not None else ()
+    return next((each.host for each in hosts if any(letter.isalpha() for letter in each.host)), "")

@@ -1,0 +1,208 @@
+"""References to backends → clusters and their endpoints.
+
+A reference is judged in the order that keeps secrets: kind, then permission, then existence. The invariant: only
+clusters that some route uses are planned, and each has its endpoints, be they none. Read `hosts.py` next.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from tripylon.api.core import EndpointSlice, Service
+from tripylon.api.own import Backend
+from tripylon.api.refs import BackendObjectReference
+from tripylon.findings import Finding
+from tripylon.graph import Derive, Index, Read, Table
+from tripylon.model.backend_tls import backend_tls
+from tripylon.model.plan import ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RoutePlan
+from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.values import Built, Name, Ref, parse_duration_ms
+from tripylon.world.grants import may_refer
+from tripylon.world.world import BACKENDS, SERVICES, SLICES_BY_SERVICE
+
+OWN_GROUP = "gateway.tripylon.dev"
+
+PROTOCOLS: dict[str, Protocol] = {
+    "": "http1",
+    "http": "http1",
+    "http/1.1": "http1",
+    "tcp": "http1",
+    "kubernetes.io/ws": "http1",
+    "ws": "http1",
+    "kubernetes.io/h2c": "http2",
+    "h2c": "http2",
+    "http2": "http2",
+    "grpc": "http2",
+    "grpc-web": "http2",
+}
+"""What each `appProtocol` means for us; others are refused."""
+
+ROUTES_BY_CLUSTER: Index[ClusterKey, Ref, RoutePlan] = Index(
+    "routes by cluster", ROUTE_PLANS, lambda _, route: route.clusters
+)
+CLUSTERS: Table[ClusterKey, ClusterPlan] = Table("cluster plans")
+ENDPOINTS: Table[ClusterKey, EndpointsPlan] = Table("endpoint plans")
+
+
+class Fault(NamedTuple):
+    """Why a reference to a backend cannot be followed."""
+
+    reason: str
+    message: str
+    hint: str
+    field: str = ""
+
+
+def derives() -> tuple[Derive[ClusterKey, Any], ...]:
+    """The steps from routes to clusters and endpoints."""
+    return (
+        Derive(CLUSTERS, (ROUTES_BY_CLUSTER,), plan_cluster),
+        Derive(ENDPOINTS, (ROUTES_BY_CLUSTER,), plan_endpoints),
+    )
+
+
+def resolve(read: Read, source: Ref, backend: BackendObjectReference, *, grpc: bool) -> ClusterKey | Fault:
+    """The cluster that a route's reference means, or why there is none (Gateway API, BackendObjectReference)."""
+    target = Ref(backend.group, backend.kind, backend.namespace or source.namespace, backend.name)
+    if (target.group, target.kind) not in (("", "Service"), (OWN_GROUP, "Backend")):
+        return Fault(
+            "InvalidKind",
+            f"refers to a backend of kind {target.group or 'core'}/{target.kind}, which is not supported",
+            f"Refer to a Service, or to a Backend of {OWN_GROUP}",
+            ".kind",
+        )
+    if not may_refer(read, source, target):
+        return Fault(
+            "RefNotPermitted",
+            f"may not use {target} of another namespace",
+            f"Allow it with a ReferenceGrant in namespace `{target.namespace}` from {source.kind} of "
+            f"`{source.namespace}` to {target.kind}",
+        )
+    if target.kind == "Backend":
+        return _resolve_backend(read, target, grpc=grpc)
+    return _resolve_service(read, target, backend.port or 0, grpc=grpc)
+
+
+def _resolve_service(read: Read, target: Ref, port: int, *, grpc: bool) -> ClusterKey | Fault:
+    service = read.get(SERVICES, target.key)
+    if service is None:
+        return Fault("BackendNotFound", f"refers to {target}, which does not exist", f"Create {target}", ".name")
+    found = next((each for each in service.spec.ports if each.port == port), None)
+    if found is None:
+        ports = ", ".join(str(each.port) for each in service.spec.ports)
+        return Fault(
+            "BackendNotFound",
+            f"refers to port {port} of {target}, which it does not have",
+            f"Use one of its ports: {ports}" if ports else f"Add ports to {target}",
+            ".port",
+        )
+    protocol = _protocol(found.app_protocol, grpc=grpc)
+    if isinstance(protocol, Fault):
+        return protocol
+    return ClusterKey("Service", target.namespace, target.name, port, protocol)
+
+
+def _resolve_backend(read: Read, target: Ref, *, grpc: bool) -> ClusterKey | Fault:
+    backend = read.get(BACKENDS, target.key)
+    if backend is None:
+        return Fault("BackendNotFound", f"refers to {target}, which does not exist", f"Create {target}", ".name")
+    if not _hosts(backend):
+        return Fault("BackendNotFound", f"refers to {target}, which names no host", "Give it hosts", ".name")
+    if backend.spec.tls is not None and isinstance(tls := backend_tls(read, backend), str):
+        return Fault("BackendNotFound", f"refers to {target}, whose TLS cannot be set up: {tls}", "", ".name")
+    protocol = _protocol(_app_protocol(backend), grpc=grpc)
+    if isinstance(protocol, Fault):
+        return protocol
+    return ClusterKey("Backend", target.namespace, target.name, 0, protocol)
+
+
+def _protocol(app_protocol: str, *, grpc: bool) -> Protocol | Fault:
+    protocol = PROTOCOLS.get(app_protocol)
+    if protocol is None:
+        return Fault(
+            "UnsupportedProtocol",
+            f"refers to a port with appProtocol `{app_protocol}`, which is not supported",
+            "Use kubernetes.io/h2c, kubernetes.io/ws, http, grpc, or none; for TLS to the host use a Backend with `tls`",
+            ".port",
+        )
+    return "http2" if grpc else protocol
+
+
+def plan_cluster(read: Read, key: ClusterKey) -> Built[ClusterPlan, Finding] | None:
+    """How one destination is reached."""
+    if key.kind == "Service":
+        service = read.get(SERVICES, Name(key.namespace, key.name))
+        if service is None:
+            return None
+        external = service.spec.type == "ExternalName"
+        return Built(ClusterPlan(key, "dns" if external else "endpoints"))
+    backend = read.get(BACKENDS, Name(key.namespace, key.name))
+    if backend is None:
+        return None
+    tls = backend_tls(read, backend) if backend.spec.tls is not None else None
+    if isinstance(tls, str):
+        return None
+    if (dns := backend.spec.dns) is not None:
+        return Built(
+            ClusterPlan(key, "dns", tls, dns.lookup_family, parse_duration_ms(dns.refresh_rate), dns.respect_ttl)
+        )
+    by_name = any(not _is_address(host) for host, _ in _hosts(backend))
+    return Built(ClusterPlan(key, "dns" if by_name else "endpoints", tls))
+
+
+def plan_endpoints(read: Read, key: ClusterKey) -> Built[EndpointsPlan, Finding] | None:
+    """The addresses of one destination, sorted so that equal sets are equal plans."""
+    if key.kind == "Backend":
+        backend = read.get(BACKENDS, Name(key.namespace, key.name))
+        hosts = _hosts(backend) if backend is not None else ()
+        return Built(EndpointsPlan(key, tuple(Endpoint(host, port) for host, port in hosts)))
+    name = Name(key.namespace, key.name)
+    service = read.get(SERVICES, name)
+    if service is None:
+        return None
+    if service.spec.type == "ExternalName":
+        return Built(EndpointsPlan(key, (Endpoint(service.spec.external_name, key.port),)))
+    slices = read.lookup(SLICES_BY_SERVICE, name)
+    return Built(EndpointsPlan(key, tuple(sorted(set(_ready(service, key.port, slices)), key=_endpoint_order))))
+
+
+def _endpoint_order(endpoint: Endpoint) -> tuple[str, int, str]:
+    return (endpoint.address, endpoint.port, endpoint.zone)
+
+
+def _ready(service: Service, port: int, slices: Iterable[EndpointSlice]) -> Iterator[Endpoint]:
+    """Endpoints that take requests: ready ones, and when there are none, those that still serve while they end."""
+    name = next((each.name for each in service.spec.ports if each.port == port), "")
+    pairs = [(slice_, endpoint) for slice_ in slices for endpoint in slice_.endpoints if _port(slice_, name)]
+    ready = [pair for pair in pairs if pair[1].conditions.ready is not False]
+    ending = [pair for pair in pairs if pair[1].conditions.serving]
+    for slice_, endpoint in ready or ending:
+        for address in endpoint.addresses:
+            yield Endpoint(address, _port(slice_, name), endpoint.zone)
+
+
+def _port(slice_: EndpointSlice, name: str) -> int:
+    """The number that a Service's port of this name has in a slice; 0 when the slice does not have it."""
+    return next((each.port or 0 for each in slice_.ports if each.name == name), 0)
+
+
+def _hosts(backend: Backend) -> tuple[tuple[str, int], ...]:
+    if backend.spec.dns is not None:
+        return ((backend.spec.dns.hostname, backend.spec.dns.port),)
+    static = backend.spec.static
+    return tuple((host.host, host.port) for host in static.hosts) if static is not None else ()
+
+
+def _app_protocol(backend: Backend) -> str:
+    place = backend.spec.dns or backend.spec.static
+    return place.app_protocol if place is not None else ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

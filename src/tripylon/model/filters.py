@@ -1,0 +1,144 @@
+"""The filters of a rule or of a backendRef → `Filters`.
+
+The invariant: a filter that cannot be built is never skipped. `FilterError` says why, and the caller answers the
+requests concerned with 500. A mirror is the exception, as it is no part of the answer: one that leads nowhere is left
+out and told.
+"""
+
+from __future__ import annotations
+
+from tripylon.api.filters import (
+    CORS,
+    GRPCRouteFilter,
+    HeaderModifier,
+    HTTPRouteFilter,
+    PathModifier,
+    RequestMirror,
+    RequestRedirect,
+    URLRewrite,
+)
+from tripylon.api.routes import GRPCRoute
+from tripylon.findings import Finding
+from tripylon.graph import Read
+from tripylon.model.backends import Fault, resolve
+from tripylon.model.plan import Cors, Filters, HeaderChange, Mirror, PathChange, Redirect, Rewrite
+from tripylon.world.world import Route
+
+_ALWAYS_ALLOWED = ("GET", "HEAD", "POST")
+_FIXED_HEADERS = ("host",)
+"""Header fields that Envoy does not let a header modifier touch."""
+
+
+class FilterError(Exception):
+    """A filter that cannot be built: where, why, and what to do."""
+
+    def __init__(self, field: str, why: str, hint: str = "") -> None:
+        super().__init__(why)
+        self.field = field
+        self.why = why
+        self.hint = hint
+
+
+def plan_filters(
+    read: Read,
+    route: Route,
+    filters: tuple[HTTPRouteFilter, ...] | tuple[GRPCRouteFilter, ...],
+    field: str,
+    findings: list[Finding],
+) -> Filters:
+    """All filters at one place; FilterError for the first that cannot be built."""
+    built: dict[str, object] = {}
+    mirrors: list[Mirror] = []
+    for index, each in enumerate(filters):
+        place = f"{field}[{index}]"
+        match each:
+            case HTTPRouteFilter(type="RequestRedirect", request_redirect=RequestRedirect() as redirect):
+                built["redirect"] = _redirect(redirect)
+            case HTTPRouteFilter(type="URLRewrite", url_rewrite=URLRewrite() as rewrite):
+                built["rewrite"] = Rewrite(rewrite.hostname, _path(rewrite.path))
+            case HTTPRouteFilter(type="CORS", cors=CORS() as cors):
+                built["cors"] = _cors(cors)
+            case HTTPRouteFilter() | GRPCRouteFilter():
+                if each.type == "RequestHeaderModifier" and each.request_header_modifier is not None:
+                    where = f"{place}.requestHeaderModifier"
+                    built["request_headers"] = _headers(each.request_header_modifier, where)
+                elif each.type == "ResponseHeaderModifier" and each.response_header_modifier is not None:
+                    where = f"{place}.responseHeaderModifier"
+                    built["response_headers"] = _headers(each.response_header_modifier, where)
+                elif each.type == "RequestMirror" and each.request_mirror is not None:
+                    mirrors.extend(_mirror(read, route, each.request_mirror, place, findings))
+                else:
+                    raise _unsupported(each, place)
+    return Filters(mirrors=tuple(mirrors), **built)  # type: ignore[arg-type]
+
+
+def _unsupported(each: HTTPRouteFilter | GRPCRouteFilter, place: str) -> FilterError:
+    hint = "Remove the filter; until then the requests that it is for are answered with 500"
+    if each.type == "ExtensionRef" and each.extension_ref is not None:
+        ref = each.extension_ref
+        kind = f"{ref.group or 'core'}/{ref.kind}"
+        return FilterError(f"{place}.extensionRef", f"has an ExtensionRef filter of unknown kind {kind}", hint)
+    return FilterError(f"{place}.type", f"has a filter of type {each.type}, which is not supported", hint)
+
+
+def _headers(modifier: HeaderModifier, place: str) -> HeaderChange:
+    for part, names in (
+        ("set", [header.name for header in modifier.set]),
+        ("add", [header.name for header in modifier.add]),
+        ("remove", list(modifier.remove)),
+    ):
+        for index, name in enumerate(names):
+            if name.lower() in _FIXED_HEADERS or name.startswith(":"):
+                raise FilterError(
+                    f"{place}.{part}[{index}]",
+                    f"changes the header `{name}` by a header modifier, which is not possible",
+                    "Use a URLRewrite filter with `hostname` to change the Host",
+                )
+    return HeaderChange(
+        tuple((header.name, header.value) for header in modifier.set),
+        tuple((header.name, header.value) for header in modifier.add),
+        tuple(modifier.remove),
+    )
+
+
+def _path(path: PathModifier | None) -> PathChange | None:
+    if path is None:
+        return None
+    if path.type == "ReplaceFullPath":
+        return PathChange("full", path.replace_full_path or "/")
+    return PathChange("prefix", (path.replace_prefix_match or "").rstrip("/"))
+
+
+def _redirect(redirect: RequestRedirect) -> Redirect:
+    return Redirect(redirect.status_code, redirect.scheme, redirect.hostname, redirect.port or 0, _path(redirect.path))
+
+
+def _cors(cors: CORS) -> Cors:
+    methods = tuple(dict.fromkeys((*_ALWAYS_ALLOWED, *cors.allow_methods)))
+    return Cors(
+        origins=cors.allow_origins,
+        methods=("*",) if "*" in cors.allow_methods else methods,
+        headers=cors.allow_headers,
+        expose=cors.expose_headers,
+        credentials=cors.allow_credentials,
+        max_age_s=cors.max_age,
+    )
+
+
+def _mirror(read: Read, route: Route, mirror: RequestMirror, place: str, findings: list[Finding]) -> tuple[Mirror, ...]:
+    target = resolve(read, route.ref, mirror.backend_ref, grpc=isinstance(route, GRPCRoute))
+    if isinstance(target, Fault):
+        findings.append(
+            Finding(
+                object=route.ref,
+                condition="ResolvedRefs",
+                reason=target.reason,
+                message=f"{route.ref} mirrors to a backend that cannot be reached: it {target.message}",
+                hint=target.hint,
+                field=f"{place}.requestMirror.backendRef{target.field}",
+            )
+        )
+        return ()
+    if mirror.fraction is not None:
+        return (Mirror(target, mirror.fraction.numerator, mirror.fraction.denominator),)
+    return (Mirror(target, mirror.percent if mirror.percent is not None else 100, 100),)

@@ -1,0 +1,357 @@
+"""Gateway → listeners: which gateways are ours, what each listener accepts, and which listeners are refused.
+
+No winner is chosen inside one Gateway: listeners that clash are all refused (Gateway API, Gateway.spec.listeners). The
+invariant: a listener that is refused never keeps another from being served. TLS is resolved apart, in `tls.py`, so that
+a renewed certificate does not touch a route. Read `routes.py` next.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tripylon.api.gateway import AllowedRoutes, Gateway
+from tripylon.api.gateway import Listener as ListenerSpec
+from tripylon.api.meta import GATEWAY_GROUP
+from tripylon.findings import Finding
+from tripylon.graph import Derive, Index, Read, Table
+from tripylon.model.options import Options
+from tripylon.model.plan import GatewayPlan, Listener, Namespaces
+from tripylon.values import Built, Name
+from tripylon.world.world import GATEWAY_CLASSES, GATEWAYS
+
+ROUTE_KINDS: dict[str, tuple[tuple[str, str], ...]] = {
+    "HTTP": ((GATEWAY_GROUP, "HTTPRoute"), (GATEWAY_GROUP, "GRPCRoute")),
+    "HTTPS": ((GATEWAY_GROUP, "HTTPRoute"), (GATEWAY_GROUP, "GRPCRoute")),
+}
+"""Protocols that are served, each with the kinds of route that it takes."""
+
+GATEWAY_PLANS: Table[Name, GatewayPlan] = Table("gateway plans")
+SOCKETS: Table[Name, tuple[tuple[str, int], ...]] = Table("sockets")
+"""The addresses and ports that each gateway of ours asks for."""
+SOCKETS_BY_PLACE: Index[tuple[str, int], Name, tuple[tuple[str, int], ...]] = Index(
+    "sockets by address and port", SOCKETS, lambda _, places: places
+)
+
+
+def derives(options: Options) -> tuple[Derive[Name, Any], ...]:
+    """The steps from Gateway objects to gateway plans, in order."""
+    return (
+        Derive(SOCKETS, (GATEWAYS,), lambda read, name: _sockets(read, name, options)),
+        Derive(GATEWAY_PLANS, (GATEWAYS,), lambda read, name: plan_gateway(read, name, options)),
+    )
+
+
+def is_ours(read: Read, gateway: Gateway, options: Options) -> bool:
+    """Whether the gateway's class is one of ours; standalone, a class that nobody wrote down is."""
+    class_ = read.get(GATEWAY_CLASSES, Name("", gateway.spec.gateway_class_name))
+    if class_ is None:
+        return options.standalone
+    return class_.spec.controller_name == options.controller_name
+
+
+def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan, Finding] | None:
+    """One gateway with its listeners, and what is wrong with them."""
+    gateway = read.get(GATEWAYS, name)
+    if gateway is None or not is_ours(read, gateway, options):
+        return None
+    findings: list[Finding] = []
+    addresses = _addresses(gateway, options, findings)
+    refused = _refused_alone(gateway, options)
+    refused |= _conflicts(gateway, [listener for listener in gateway.spec.listeners if listener.name not in refused])
+    if options.standalone:
+        refused |= _taken_by_others(read, gateway, addresses, refused)
+    for found in refused.values():
+        findings.extend(found)
+    listeners = tuple(_listener(gateway, listener, refused, findings) for listener in gateway.spec.listeners)
+    findings.extend(_unsupported(gateway))
+    accepted = not any(finding.condition == "Accepted" and not finding.listener for finding in findings)
+    return Built(GatewayPlan(name, addresses, listeners, accepted), tuple(findings))
+
+
+def _listener(
+    gateway: Gateway, listener: ListenerSpec, refused: dict[str, tuple[Finding, ...]], findings: list[Finding]
+) -> Listener:
+    return Listener(
+        name=listener.name,
+        port=listener.port,
+        protocol=listener.protocol,
+        hostname=listener.hostname.lower(),
+        kinds=_kinds(gateway, listener, findings),
+        namespaces=_namespaces(listener.allowed_routes),
+        usable=listener.name not in refused,
+    )
+
+
+def _kinds(gateway: Gateway, listener: ListenerSpec, findings: list[Finding]) -> tuple[tuple[str, str], ...]:
+    """The route kinds that may attach: what the protocol takes, narrowed by `allowedRoutes.kinds`."""
+    served = ROUTE_KINDS.get(listener.protocol, ())
+    if not listener.allowed_routes.kinds:
+        return served
+    pairs = [(kind.group, kind.kind) for kind in listener.allowed_routes.kinds]
+    for group, kind in pairs:
+        if (group, kind) not in served:
+            findings.append(
+                _about(
+                    gateway,
+                    listener,
+                    "ResolvedRefs",
+                    "InvalidRouteKinds",
+                    f"allows routes of kind {group or 'core'}/{kind}, which a listener of protocol "
+                    f"{listener.protocol} does not take",
+                    hint="Allow " + " or ".join(kind for _, kind in served) if served else "",
+                    field="allowedRoutes.kinds",
+                )
+            )
+    return tuple(dict.fromkeys(pair for pair in pairs if pair in served))
+
+
+def _namespaces(allowed: AllowedRoutes) -> Namespaces:
+    """From where routes may come; a mode that is not known, or a selector that is missing, lets none in."""
+    selector = allowed.namespaces.selector
+    match allowed.namespaces.from_:
+        case "All":
+            return Namespaces("All")
+        case "Same":
+            return Namespaces("Same")
+        case "Selector" if selector is not None:
+            return Namespaces(
+                "Selector",
+                tuple(sorted(selector.match_labels.items())),
+                tuple((item.key, item.operator, item.values) for item in selector.match_expressions),
+            )
+    return Namespaces("None")
+
+
+def _addresses(gateway: Gateway, options: Options, findings: list[Finding]) -> tuple[str, ...]:
+    """The IP addresses to bind; an address that cannot be one is a finding, and the others still serve."""
+    if not gateway.spec.addresses:
+        return (options.bind_address,)
+    usable: list[str] = []
+    for place, address in enumerate(gateway.spec.addresses):
+        field = f"spec.addresses[{place}]"
+        if (address.type or "IPAddress") != "IPAddress":
+            findings.append(
+                Finding(
+                    object=gateway.ref,
+                    condition="Accepted",
+                    reason="UnsupportedAddress",
+                    message=f"Gateway `{gateway.key}` asks for an address of type {address.type}, "
+                    "which is not supported",
+                    hint="Use type IPAddress, or leave `spec.addresses` out",
+                    field=f"{field}.type",
+                )
+            )
+        elif not address.value:
+            usable.append(options.bind_address)
+        elif _is_ip(address.value):
+            usable.append(address.value)
+        else:
+            findings.append(
+                Finding(
+                    object=gateway.ref,
+                    condition="Programmed",
+                    reason="AddressNotUsable",
+                    message=f"Gateway `{gateway.key}` asks for the address `{address.value}`, which is no IP address",
+                    hint="Write an IPv4 or IPv6 address of this machine",
+                    field=f"{field}.value",
+                )
+            )
+    return tuple(dict.fromkeys(usable))
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _sockets(read: Read, name: Name, options: Options) -> Built[tuple[tuple[str, int], ...], Finding] | None:
+    gateway = read.get(GATEWAYS, name)
+    if gateway is None or not options.standalone or not is_ours(read, gateway, options):
+        return None
+    addresses = _addresses(gateway, options, [])
+    ports = sorted({listener.port for listener in gateway.spec.listeners})
+    return Built(tuple((address, port) for address in addresses for port in ports))
+
+
+def _refused_alone(gateway: Gateway, options: Options) -> dict[str, tuple[Finding, ...]]:
+    """Listeners that cannot be served whatever the others are, with the findings that say why."""
+    refused: dict[str, tuple[Finding, ...]] = {}
+    for listener in gateway.spec.listeners:
+        if found := tuple(_faults(gateway, listener, options)):
+            refused[listener.name] = found
+    return refused
+
+
+def _faults(gateway: Gateway, listener: ListenerSpec, options: Options) -> Iterator[Finding]:
+    mode = (listener.tls.mode if listener.tls else None) or "Terminate"
+    if listener.protocol not in ROUTE_KINDS:
+        yield _about(
+            gateway,
+            listener,
+            "Accepted",
+            "UnsupportedProtocol",
+            f"has protocol {listener.protocol}, which is not supported",
+            hint="Use " + " or ".join(ROUTE_KINDS),
+            field="protocol",
+        )
+    elif listener.protocol == "HTTPS" and mode != "Terminate":
+        yield _about(
+            gateway,
+            listener,
+            "Accepted",
+            "UnsupportedValue",
+            f"has TLS mode {mode}, which an HTTPS listener cannot have",
+            hint="Use mode Terminate",
+            field="tls.mode",
+        )
+    elif listener.filters is not None:
+        yield _about(
+            gateway,
+            listener,
+            "Accepted",
+            "UnsupportedValue",
+            "has filters, which are not supported; it is closed so that nothing passes unfiltered",
+            hint="Put the filters into the routes",
+            field="filters",
+        )
+    elif listener.protocol == "HTTPS" and gateway.spec.tls is not None and gateway.spec.tls.frontend is not None:
+        yield _about(
+            gateway,
+            listener,
+            "Accepted",
+            "UnsupportedValue",
+            "would have to verify client certificates by `spec.tls.frontend`, which is not supported; "
+            "it is closed so that nobody enters unverified",
+            hint="Leave `spec.tls.frontend` out to serve without client certificates",
+        )
+    elif listener.port in options.reserved_ports:
+        yield _about(
+            gateway,
+            listener,
+            "Accepted",
+            "PortUnavailable",
+            f"has port {listener.port}, which the proxy itself needs",
+            hint=f"Use another port than {', '.join(map(str, options.reserved_ports))}",
+            field="port",
+        )
+    elif listener.port < 1024 and not options.privileged_ports:
+        yield _about(
+            gateway,
+            listener,
+            "Accepted",
+            "PortUnavailable",
+            f"has port {listener.port}, which this user may not bind",
+            hint="Use a port from 1024 on, run as root, or lower net.ipv4.ip_unprivileged_port_start",
+            field="port",
+        )
+
+
+def _conflicts(gateway: Gateway, listeners: Iterable[ListenerSpec]) -> dict[str, tuple[Finding, ...]]:
+    """Every listener that shares a port with another of a different protocol, or port and hostname with another."""
+    ports: dict[int, list[ListenerSpec]] = {}
+    for listener in listeners:
+        ports.setdefault(listener.port, []).append(listener)
+    refused: dict[str, tuple[Finding, ...]] = {}
+    for rivals in ports.values():
+        protocols = sorted({rival.protocol for rival in rivals})
+        for listener in rivals:
+            twins = [rival.name for rival in rivals if rival.hostname.lower() == listener.hostname.lower()]
+            if len(protocols) > 1:
+                others = [rival.name for rival in rivals if rival.protocol != listener.protocol]
+                what = f"shares port {listener.port} with {_names(others)} of another protocol"
+                refused[listener.name] = _conflict(gateway, listener, "ProtocolConflict", what, "a port of its own")
+            elif len(twins) > 1:
+                twins.remove(listener.name)
+                what = f"has the same port and hostname as {_names(twins)}"
+                refused[listener.name] = _conflict(gateway, listener, "HostnameConflict", what, "another hostname")
+    return refused
+
+
+def _names(names: list[str]) -> str:
+    return ("listener " if len(names) == 1 else "listeners ") + ", ".join(f"`{name}`" for name in names)
+
+
+def _conflict(gateway: Gateway, listener: ListenerSpec, reason: str, what: str, cure: str) -> tuple[Finding, ...]:
+    hint = f"Give it {cure}"
+    return (
+        _about(gateway, listener, "Conflicted", reason, what, hint=hint),
+        _about(gateway, listener, "Accepted", reason, what, hint=hint),
+    )
+
+
+def _taken_by_others(
+    read: Read, gateway: Gateway, addresses: tuple[str, ...], refused: dict[str, tuple[Finding, ...]]
+) -> dict[str, tuple[Finding, ...]]:
+    """Standalone, one proxy binds for all gateways: the older one keeps a socket, the younger one's listener is refused."""
+    taken: dict[str, tuple[Finding, ...]] = {}
+    for listener in gateway.spec.listeners:
+        owners = [_owner(read, address, listener.port) for address in addresses]
+        owner = next((owner for owner in owners if owner not in (None, gateway.key)), None)
+        if owner is None or listener.name in refused:
+            continue
+        taken[listener.name] = (
+            _about(
+                gateway,
+                listener,
+                "Accepted",
+                "PortUnavailable",
+                f"wants port {listener.port} of an address whose port {listener.port} Gateway `{owner}` has",
+                hint="Give one of the two another port, or an address of its own by `spec.addresses`",
+                field="port",
+            ),
+        )
+    return taken
+
+
+def _owner(read: Read, address: str, port: int) -> Name | None:
+    """The oldest gateway that asks for a socket, then the first by name."""
+
+    def age(name: Name) -> tuple[bool, str, Name]:
+        gateway = read.get(GATEWAYS, name)
+        created = gateway.metadata.creation_timestamp if gateway else ""
+        return (not created, created, name)
+
+    return min(read.members(SOCKETS_BY_PLACE, (address, port)), key=age, default=None)
+
+
+def _unsupported(gateway: Gateway) -> Iterator[Finding]:
+    """What a gateway asks for as a whole that is not there: it is told, and the rest serves."""
+    parameters = gateway.spec.infrastructure.parameters_ref if gateway.spec.infrastructure else None
+    if parameters is not None:
+        yield Finding(
+            object=gateway.ref,
+            condition="Accepted",
+            reason="InvalidParameters",
+            message=f"Gateway `{gateway.key}` refers to parameters of kind {parameters.group}/{parameters.kind}, "
+            "which is not supported",
+            hint="Leave `spec.infrastructure.parametersRef` out",
+            field="spec.infrastructure.parametersRef",
+        )
+
+
+def _about(
+    gateway: Gateway,
+    listener: ListenerSpec,
+    condition: str,
+    reason: str,
+    what: str,
+    *,
+    hint: str = "",
+    field: str = "",
+) -> Finding:
+    """A finding on one listener; `what` follows the listener's name in the sentence."""
+    place = next(i for i, each in enumerate(gateway.spec.listeners) if each.name == listener.name)
+    return Finding(
+        object=gateway.ref,
+        condition=condition,
+        reason=reason,
+        message=f"Listener `{listener.name}` of Gateway `{gateway.key}` {what}",
+        hint=hint,
+        field=f"spec.listeners[{place}]" + (f".{field}" if field else ""),
+        listener=listener.name,
+    )

@@ -1,0 +1,98 @@
+"""Routes of one listener and hostname, in the order in which they are tried.
+
+One host for each hostname under which some route is reachable, and one for each listener's own hostname, so that a
+request never falls through to a wider listener (listener isolation). A host holds the routes of its own hostname and,
+behind them, those of wider hostnames of the same listener: a request that the narrower ones do not match reaches them.
+The invariant: the order is total and independent of the order in which routes came. Read `envoy/routes.py` next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tripylon.findings import Finding
+from tripylon.graph import Derive, Index, Read, Table
+from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.listeners import owner
+from tripylon.model.order import entry_order
+from tripylon.model.plan import GatewayPlan, HostKey, HostPlan, RouteEntry, RoutePlan
+from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.values import Built, Name, Ref, hostname_matches, hostname_specificity
+
+HOSTS: Table[HostKey, HostPlan] = Table("host plans")
+
+
+def _hosts_of_route(_: Ref, route: RoutePlan) -> Iterable[HostKey]:
+    return (attachment.host for attachment in route.attachments)
+
+
+def _hosts_of_gateway(name: Name, plan: GatewayPlan) -> Iterator[HostKey]:
+    for listener in plan.listeners:
+        if listener.usable:
+            yield HostKey(listener.table(name), listener.hostname)
+
+
+ROUTES_BY_HOST: Index[HostKey, Ref, RoutePlan] = Index("routes by host", ROUTE_PLANS, _hosts_of_route)
+LISTENER_HOSTS: Index[HostKey, Name, GatewayPlan] = Index("hosts of listeners", GATEWAY_PLANS, _hosts_of_gateway)
+
+
+def derives() -> tuple[Derive[HostKey, HostPlan], ...]:
+    """The step from attached routes to hosts."""
+    return (Derive(HOSTS, (LISTENER_HOSTS, ROUTES_BY_HOST), plan_host),)
+
+
+def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
+    """Everything that one hostname answers, in order."""
+    plan = read.get(GATEWAY_PLANS, key.table.gateway)
+    listener = owner(plan, key.table, key.hostname) if plan is not None else None
+    if listener is None:
+        return None
+    found: dict[tuple[Ref, int, int], tuple[tuple[object, ...], RouteEntry]] = {}
+    for hostname in _covering(key.hostname, listener.hostname):
+        for route in read.lookup(ROUTES_BY_HOST, HostKey(key.table, hostname)):
+            for order, place, entry in _entries(route, key, listener.name):
+                known = found.get(place)
+                if known is None or order < known[0]:
+                    found[place] = (order, entry)
+    ordered = sorted(found.values(), key=lambda pair: pair[0])
+    return Built(HostPlan(key, tuple(entry for _, entry in ordered)))
+
+
+def _covering(hostname: str, bound: str) -> Iterator[str]:
+    """`hostname` itself and every wider one up to the listener's: its wildcards, then the empty one."""
+    yield hostname
+    rest = hostname.removeprefix("*.")
+    if hostname.startswith("*."):
+        _, _, rest = rest.partition(".")
+    else:
+        _, _, rest = hostname.partition(".")
+    while rest:
+        if not hostname_matches(bound, f"*.{rest}"):
+            return
+        yield f"*.{rest}"
+        _, _, rest = rest.partition(".")
+    if hostname and not bound:
+        yield ""
+
+
+def _entries(
+    route: RoutePlan, key: HostKey, listener: str
+) -> Iterator[tuple[tuple[object, ...], tuple[Ref, int, int], RouteEntry]]:
+    """The entries that a route contributes to a host, by its most specific own hostname that covers the host."""
+    own = max(
+        (
+            attachment.own_hostname
+            for attachment in route.attachments
+            if attachment.listener == listener
+            and attachment.host.table == key.table
+            and hostname_matches(attachment.host.hostname, key.hostname)
+        ),
+        key=hostname_specificity,
+        default=None,
+    )
+    if own is None:
+        return
+    for rule in route.rules:
+        for position, match in enumerate(rule.matches):
+            entry = RouteEntry(route.ref, route.grpc, rule, match)
+            yield entry_order(own, route, entry, position), (route.ref, rule.index, position), entry

@@ -1,0 +1,31 @@
+"""The build, as a list: every step from the World's objects to the Plan, in the order in which a flush walks them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tripylon.graph import Derive, Index
+from tripylon.model import backends, gateways, hosts, routes, tls
+from tripylon.model.options import Options
+
+
+def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
+    """Gateways, then their certificates, then routes, then what routes lead to: clusters, endpoints and hosts."""
+    return (
+        *gateways.derives(options),
+        *tls.derives(),
+        *routes.derives(),
+        *backends.derives(),
+        *hosts.derives(),
+    )
+
+
+INDEXES: tuple[Index[Any, Any, Any], ...] = (
+    gateways.SOCKETS_BY_PLACE,
+    tls.GATEWAYS_BY_SECRET,
+    tls.TLS_BY_SECRET,
+    backends.ROUTES_BY_CLUSTER,
+    hosts.ROUTES_BY_HOST,
+    hosts.LISTENER_HOSTS,
+    routes.ROUTES_BY_LISTENER,
+)

@@ -1,0 +1,321 @@
+"""The Plan: what each gateway shall do, in words that are neither Kubernetes' nor Envoy's wire format.
+
+Frozen values only; `gateways.py`, `routes.py`, `backends.py` and `hosts.py` make them, `envoy/` turns them into bytes,
+`status/` reads them for conditions. The invariant: a plan holds everything that emitting needs, already checked, so an
+emitter never looks back at a user's object.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from tripylon.values import Name, Ref
+
+PathKind = Literal["Exact", "PathPrefix", "RegularExpression"]
+Protocol = Literal["http1", "http2"]
+
+
+class RouteTable(NamedTuple):
+    """One routing table of a gateway: all clear-text listeners of a port share one, each HTTPS listener has its own."""
+
+    gateway: Name
+    port: int
+    listener: str
+    """Name of the HTTPS listener, or the empty string for the port's clear-text listeners together."""
+
+
+class HostKey(NamedTuple):
+    """One hostname within a routing table; the empty hostname stands for every host."""
+
+    table: RouteTable
+    hostname: str
+
+
+class ClusterKey(NamedTuple):
+    """One destination as a gateway reaches it. Two protocols to one Service port are two clusters."""
+
+    kind: Literal["Service", "Backend"]
+    namespace: str
+    name: str
+    port: int
+    """Service port; 0 for a Backend, which has ports of its own."""
+    protocol: Protocol
+
+
+class Value(msgspec.Struct, frozen=True, gc=False):
+    """A named value to be matched: a header (name in lower case) or a query parameter."""
+
+    name: str
+    value: str
+    regex: bool = False
+
+
+class Match(msgspec.Struct, frozen=True, gc=False):
+    """The conditions of one match; all must hold. A prefix has no trailing slash, so the root is empty."""
+
+    path_kind: PathKind
+    path: str
+    method: str = ""
+    headers: tuple[Value, ...] = ()
+    query: tuple[Value, ...] = ()
+    rank: tuple[int, ...] = ()
+    """Precedence by the kind's own rules, greater first; see `order.py`."""
+
+
+class HeaderChange(msgspec.Struct, frozen=True, gc=False):
+    """Header fields to set (replace), to add (append) and to remove."""
+
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class PathChange(msgspec.Struct, frozen=True, gc=False):
+    """A new path: the whole of it, or of the prefix that the rule matched (empty prefix: the root)."""
+
+    kind: Literal["full", "prefix"]
+    value: str
+
+
+class Rewrite(msgspec.Struct, frozen=True, gc=False):
+    """What the backend shall see as Host and as path."""
+
+    hostname: str = ""
+    path: PathChange | None = None
+
+
+class Redirect(msgspec.Struct, frozen=True, gc=False):
+    """An answer with a Location header; what is left out is taken from the request (port: by HTTPRoute's rules)."""
+
+    status: int = 302
+    scheme: str = ""
+    hostname: str = ""
+    port: int = 0
+    path: PathChange | None = None
+
+
+class Cors(msgspec.Struct, frozen=True, gc=False):
+    """Cross-origin policy; origins and lists as the HTTPRoute CORS filter writes them."""
+
+    origins: tuple[str, ...]
+    methods: tuple[str, ...]
+    headers: tuple[str, ...]
+    expose: tuple[str, ...]
+    credentials: bool
+    max_age_s: int
+
+
+class Mirror(msgspec.Struct, frozen=True, gc=False):
+    """A share of the requests to be copied to a second destination, whose answers are dropped."""
+
+    cluster: ClusterKey
+    numerator: int = 100
+    denominator: int = 100
+
+
+class Retry(msgspec.Struct, frozen=True, gc=False):
+    """When and how often a failed try is repeated. `attempts` counts repetitions; connection failures always count."""
+
+    attempts: int
+    codes: tuple[int, ...] = ()
+    backoff_ms: int = 0
+
+
+class Filters(msgspec.Struct, frozen=True, gc=False):
+    """The filters of a rule, or of one of its destinations."""
+
+    request_headers: HeaderChange | None = None
+    response_headers: HeaderChange | None = None
+    rewrite: Rewrite | None = None
+    redirect: Redirect | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    cors: Cors | None = None
+
+
+NO_FILTERS = Filters()
+
+
+class Destination(msgspec.Struct, frozen=True, gc=False):
+    """One backend of a rule and its share of the requests."""
+
+    weight: int
+    cluster: ClusterKey | None
+    """None: a reference that cannot be followed; its share of the requests is answered with 500."""
+    filters: Filters = NO_FILTERS
+    broken: bool = False
+    """A filter of this destination cannot be built: its share of the requests is answered with 500."""
+
+
+class RulePlan(msgspec.Struct, frozen=True, gc=False):
+    """One rule of a route."""
+
+    index: int
+    name: str
+    matches: tuple[Match, ...]
+    destinations: tuple[Destination, ...]
+    filters: Filters = NO_FILTERS
+    request_timeout_ms: int | None = None
+    """Bound on all tries together; None or 0: no bound."""
+    backend_timeout_ms: int | None = None
+    """Bound on each try; None or 0: no bound."""
+    retry: Retry | None = None
+    broken: bool = False
+    """The rule cannot be built as written: every request that it matches is answered with 500."""
+
+
+class Attachment(msgspec.Struct, frozen=True, gc=False):
+    """One hostname under which a route is reachable through one listener."""
+
+    host: HostKey
+    listener: str
+    own_hostname: str
+    """The route's own hostname of which `host` is the intersection with the listener; empty: the route names none."""
+
+
+class ParentPlan(msgspec.Struct, frozen=True, gc=False):
+    """What became of one entry of `spec.parentRefs` that names a gateway of ours."""
+
+    index: int
+    gateway: Name
+    listeners: tuple[str, ...]
+    """Listeners that the route is attached to by this entry."""
+
+
+class RoutePlan(msgspec.Struct, frozen=True, gc=False):
+    """One HTTPRoute or GRPCRoute, resolved."""
+
+    ref: Ref
+    created: str
+    """RFC 3339 creation time, which decides between equals; empty in files that do not state one."""
+    grpc: bool
+    rules: tuple[RulePlan, ...]
+    parents: tuple[ParentPlan, ...]
+    attachments: tuple[Attachment, ...]
+    clusters: tuple[ClusterKey, ...]
+    """Every cluster that some rule uses, once."""
+
+
+class RouteEntry(msgspec.Struct, frozen=True, gc=False):
+    """One match of one rule in the order of one host."""
+
+    route: Ref
+    grpc: bool
+    rule: RulePlan
+    match: Match
+
+
+class HostPlan(msgspec.Struct, frozen=True, gc=False):
+    """All that one hostname of a routing table answers, in order of precedence: the first match serves."""
+
+    key: HostKey
+    entries: tuple[RouteEntry, ...]
+
+
+class Namespaces(msgspec.Struct, frozen=True, gc=False):
+    """From which namespaces routes may attach."""
+
+    mode: Literal["All", "Same", "Selector", "None"]
+    labels: tuple[tuple[str, str], ...] = ()
+    expressions: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    """(key, operator, values) of a label selector's matchExpressions."""
+
+
+class Listener(msgspec.Struct, frozen=True, gc=False):
+    """One listener as routes see it."""
+
+    name: str
+    port: int
+    protocol: str
+    hostname: str
+    kinds: tuple[tuple[str, str], ...]
+    """(group, kind) of the routes that may attach: allowed, supported and fitting the protocol."""
+    namespaces: Namespaces
+    usable: bool
+    """False: refused (conflict, unknown protocol); routes may attach, but nothing is served."""
+
+    def table(self, gateway: Name) -> RouteTable:
+        """The routing table that serves this listener."""
+        return RouteTable(gateway, self.port, self.name if self.protocol == "HTTPS" else "")
+
+
+class GatewayPlan(msgspec.Struct, frozen=True, gc=False):
+    """One gateway of ours as routes see it."""
+
+    name: Name
+    addresses: tuple[str, ...]
+    """IP addresses that its listeners bind."""
+    listeners: tuple[Listener, ...]
+    accepted: bool
+
+
+class Certificate(msgspec.Struct, frozen=True, gc=False):
+    """A certificate chain and its key in PEM, parsed and matched once; or the fault that forbids their use."""
+
+    name: Name
+    chain: bytes = b""
+    key: bytes = b""
+    not_after: int = 0
+    """End of the leaf certificate's validity, in seconds since 1970."""
+    fault: str = ""
+    """What is wrong with the Secret, as the end of a sentence about it; empty: nothing."""
+
+
+class TlsPlan(msgspec.Struct, frozen=True, gc=False):
+    """The TLS side of one HTTPS listener: the Secrets whose certificates it presents."""
+
+    listener: str
+    certificates: tuple[Name, ...]
+
+
+class GatewayTls(msgspec.Struct, frozen=True, gc=False):
+    """The TLS side of a gateway: listeners without a usable certificate are missing here and are not served."""
+
+    name: Name
+    listeners: tuple[TlsPlan, ...]
+
+
+class BackendTls(msgspec.Struct, frozen=True, gc=False):
+    """TLS towards a destination; always verified unless `insecure` was asked for."""
+
+    sni: str
+    names: tuple[str, ...] = ()
+    """Names of which the host's certificate must carry one; empty: the SNI."""
+    ca: bytes = b""
+    """PEM bundle; empty: the system's."""
+    client_chain: bytes = b""
+    client_key: bytes = b""
+    """The certificate that the proxy presents, in PEM; empty: none."""
+    insecure: bool = False
+    """Do not verify the host's certificate at all."""
+
+
+class ClusterPlan(msgspec.Struct, frozen=True, gc=False):
+    """How one destination is reached."""
+
+    key: ClusterKey
+    discovery: Literal["endpoints", "dns"]
+    """Whether addresses are told by us or looked up by the proxy."""
+    tls: BackendTls | None = None
+    lookup_family: str = "Auto"
+    """Which addresses a DNS look-up is to give: Auto, V4Only, V6Only, V4Preferred or All."""
+    refresh_ms: int = 5000
+    """How often DNS is asked again."""
+    respect_ttl: bool = True
+    """Ask DNS again when its answer expires, if that is later than `refresh_ms`."""
+
+
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
+    """One address of a destination: an IP, or a host name when the cluster discovers by DNS."""
+
+    address: str
+    port: int
+    zone: str = ""
+
+
+class EndpointsPlan(msgspec.Struct, frozen=True, gc=False):
+    """The addresses of one destination, sorted; none: requests are answered with 503."""
+
+    key: ClusterKey
+    endpoints: tuple[Endpoint, ...]

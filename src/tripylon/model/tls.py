@@ -1,0 +1,186 @@
+"""Certificates: which Secrets an HTTPS listener presents, read, parsed and matched with their keys once.
+
+The invariant: nothing unparsed reaches Envoy, since it would refuse the listener as a whole. A listener without any
+usable certificate is not served; its neighbours are.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from tripylon.api.core import Secret
+from tripylon.api.gateway import Gateway
+from tripylon.api.gateway import Listener as ListenerSpec
+from tripylon.findings import Finding
+from tripylon.graph import Derive, Index, Read, Table
+from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.plan import Certificate, GatewayTls, TlsPlan
+from tripylon.values import Built, Name, Ref
+from tripylon.world.grants import may_refer
+from tripylon.world.world import GATEWAYS, SECRETS
+
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+_RSA_BITS = 2048
+
+
+def _secrets_named(name: Name, gateway: Gateway) -> Iterable[Name]:
+    for listener in gateway.spec.listeners:
+        if listener.tls is not None:
+            for ref in listener.tls.certificate_refs:
+                yield Name(ref.namespace or name.namespace, ref.name)
+
+
+GATEWAYS_BY_SECRET: Index[Name, Name, Gateway] = Index("gateways by secret", GATEWAYS, _secrets_named)
+CERTIFICATES: Table[Name, Certificate] = Table("certificates")
+GATEWAY_TLS: Table[Name, GatewayTls] = Table("gateway tls")
+TLS_BY_SECRET: Index[Name, Name, GatewayTls] = Index(
+    "gateway tls by secret", GATEWAY_TLS, lambda _, tls: [name for each in tls.listeners for name in each.certificates]
+)
+
+
+def derives() -> tuple[Derive[Name, Any], ...]:
+    """The steps from Secrets and gateway plans to what each listener presents, in order."""
+    return (
+        Derive(CERTIFICATES, (GATEWAYS_BY_SECRET,), _certificate),
+        Derive(GATEWAY_TLS, (GATEWAY_PLANS,), _gateway_tls),
+    )
+
+
+def _certificate(read: Read, name: Name) -> Built[Certificate, Finding] | None:
+    secret = read.get(SECRETS, name)
+    return Built(parse_certificate(name, secret)) if secret is not None else None
+
+
+def parse_certificate(name: Name, secret: Secret) -> Certificate:
+    """Reads `tls.crt` and `tls.key`; whatever is wrong is said in `fault`, and then nothing of it is used."""
+    contents = secret.contents
+    chain, key = contents.get("tls.crt", b""), contents.get("tls.key", b"")
+    if not chain or not key:
+        missing = " and ".join(f"`{part}`" for part, value in (("tls.crt", chain), ("tls.key", key)) if not value)
+        return Certificate(name, fault=f"has no {missing}")
+    try:
+        certificates = x509.load_pem_x509_certificates(chain)
+    except ValueError:
+        return Certificate(name, fault="has a `tls.crt` that is no PEM certificate")
+    try:
+        private = load_pem_private_key(key, password=None)
+    except TypeError:
+        return Certificate(name, fault="has a `tls.key` that is encrypted; store it without a passphrase")
+    except (ValueError, UnsupportedAlgorithm):
+        return Certificate(name, fault="has a `tls.key` that is no PEM private key")
+    leaf = certificates[0]
+    public = leaf.public_key()
+    if _spki(public) != _spki(private.public_key()):
+        return Certificate(name, fault="has a `tls.key` that does not belong to the first certificate of `tls.crt`")
+    if weakness := _weakness(public):
+        return Certificate(name, fault=weakness)
+    return Certificate(name, chain, key, not_after=int(leaf.not_valid_after_utc.timestamp()))
+
+
+def _spki(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _weakness(key: PublicKeyTypes) -> str:
+    """Why Envoy would refuse a key, or nothing."""
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < _RSA_BITS:
+            return f"has an RSA key of {key.key_size} bits; at least {_RSA_BITS} are needed"
+    elif not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
+        return "has a key that is neither RSA nor ECDSA on P-256, P-384 or P-521"
+    return ""
+
+
+def _gateway_tls(read: Read, name: Name) -> Built[GatewayTls, Finding] | None:
+    plan, gateway = read.get(GATEWAY_PLANS, name), read.get(GATEWAYS, name)
+    if plan is None or gateway is None:
+        return None
+    findings: list[Finding] = []
+    found = tuple(
+        tls
+        for listener, spec in zip(plan.listeners, gateway.spec.listeners, strict=True)
+        if listener.protocol == "HTTPS"
+        and (tls := _listener_tls(read, gateway, spec, findings)) is not None
+        and listener.usable
+    )
+    return Built(GatewayTls(name, found), tuple(findings))
+
+
+def _listener_tls(read: Read, gateway: Gateway, listener: ListenerSpec, findings: list[Finding]) -> TlsPlan | None:
+    """The certificates of one listener, in the order of their references; None when there is none to present."""
+    refs = listener.tls.certificate_refs if listener.tls else ()
+    place = next(i for i, each in enumerate(gateway.spec.listeners) if each.name == listener.name)
+    subject = f"Listener `{listener.name}` of Gateway `{gateway.key}`"
+    names: list[Name] = []
+
+    def complain(reason: str, message: str, hint: str, field: str, severity: str = "error") -> None:
+        findings.append(
+            Finding(
+                object=gateway.ref,
+                severity="warning" if severity == "warning" else "error",
+                condition="ResolvedRefs",
+                reason=reason,
+                message=f"{subject} {message}",
+                hint=hint,
+                field=f"spec.listeners[{place}].tls{field}",
+                listener=listener.name,
+            )
+        )
+
+    if not refs:
+        complain(
+            "InvalidCertificateRef",
+            "has no certificate",
+            "Name a Secret of type kubernetes.io/tls in `tls.certificateRefs`",
+            "",
+        )
+    for i, ref in enumerate(refs):
+        field = f".certificateRefs[{i}]"
+        target = Ref(ref.group or "", ref.kind or "Secret", ref.namespace or gateway.key.namespace, ref.name)
+        if (target.group, target.kind) != ("", "Secret"):
+            kind = f"{target.group or 'core'}/{target.kind}"
+            complain("InvalidCertificateRef", f"refers to a {kind}", "A certificate must be a Secret", f"{field}.kind")
+            continue
+        if not may_refer(read, gateway.ref, target):
+            complain(
+                "RefNotPermitted",
+                f"may not use Secret `{target.key}` of another namespace",
+                f"Allow it with a ReferenceGrant in namespace `{target.namespace}` "
+                f"from Gateway of `{gateway.key.namespace}` to Secret",
+                field,
+            )
+            continue
+        certificate = read.get(CERTIFICATES, target.key)
+        if certificate is None:
+            complain(
+                "InvalidCertificateRef",
+                f"has no certificate: Secret `{target.key}` does not exist",
+                f"Create Secret `{target.key}` of type kubernetes.io/tls",
+                field,
+            )
+        elif certificate.fault:
+            complain(
+                "InvalidCertificateRef",
+                f"cannot use Secret `{target.key}`: it {certificate.fault}",
+                "Put a PEM certificate chain into `tls.crt` and its unencrypted key into `tls.key`",
+                field,
+            )
+        else:
+            if (expired := _expired(certificate)) is not None:
+                complain("Expired", f"presents Secret `{target.key}`, which {expired}", "Renew it", field, "warning")
+            names.append(target.key)
+    return TlsPlan(listener.name, tuple(dict.fromkeys(names))) if names else None
+
+
+def _expired(certificate: Certificate) -> str | None:
+    """When a certificate ended, if it did. It is still presented: the client decides, and the other hosts go on."""
+    end = datetime.datetime.fromtimestamp(certificate.not_after, datetime.UTC)
+    return f"expired on {end:%Y-%m-%d %H:%M} UTC" if end < datetime.datetime.now(datetime.UTC) else None

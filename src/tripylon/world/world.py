@@ -1,0 +1,90 @@
+"""The World: all resources as they are now. Its tables are the inputs of the graph.
+
+One table for each kind, but one for all kinds of route, since everything downstream treats them alike. The invariant:
+a row's key is its object's own name, so that a look-up needs nothing but a reference. Read `model/gateways.py` next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tripylon.api.core import ConfigMap, EndpointSlice, Namespace, Secret, Service
+from tripylon.api.gateway import Gateway, GatewayClass
+from tripylon.api.grants import ReferenceGrant
+from tripylon.api.meta import Resource
+from tripylon.api.own import Backend
+from tripylon.api.routes import GRPCRoute, HTTPRoute
+from tripylon.graph import Graph, Index, Table
+from tripylon.values import Name, Ref
+
+Route = HTTPRoute | GRPCRoute
+
+GATEWAY_CLASSES: Table[Name, GatewayClass] = Table("gatewayclasses")
+GATEWAYS: Table[Name, Gateway] = Table("gateways")
+ROUTES: Table[Ref, Route] = Table("routes")
+GRANTS: Table[Name, ReferenceGrant] = Table("referencegrants")
+SERVICES: Table[Name, Service] = Table("services")
+ENDPOINT_SLICES: Table[Name, EndpointSlice] = Table("endpointslices")
+SECRETS: Table[Name, Secret] = Table("secrets")
+CONFIG_MAPS: Table[Name, ConfigMap] = Table("configmaps")
+NAMESPACES: Table[Name, Namespace] = Table("namespaces")
+BACKENDS: Table[Name, Backend] = Table("backends")
+
+INPUTS: tuple[Table[Any, Any], ...] = (
+    GATEWAY_CLASSES,
+    GATEWAYS,
+    ROUTES,
+    GRANTS,
+    SERVICES,
+    ENDPOINT_SLICES,
+    SECRETS,
+    CONFIG_MAPS,
+    NAMESPACES,
+    BACKENDS,
+)
+
+
+def _service_of(_: Name, slice_: EndpointSlice) -> Iterable[Name]:
+    return (Name(slice_.metadata.namespace, slice_.service_name),) if slice_.service_name else ()
+
+
+SLICES_BY_SERVICE: Index[Name, Name, EndpointSlice] = Index("endpointslices by service", ENDPOINT_SLICES, _service_of)
+GRANTS_BY_NAMESPACE: Index[str, Name, ReferenceGrant] = Index(
+    "referencegrants by namespace", GRANTS, lambda key, _: (key.namespace,)
+)
+
+INDEXES: tuple[Index[Any, Any, Any], ...] = (SLICES_BY_SERVICE, GRANTS_BY_NAMESPACE)
+
+_TABLES: dict[type[Resource], Table[Any, Any]] = {
+    GatewayClass: GATEWAY_CLASSES,
+    Gateway: GATEWAYS,
+    ReferenceGrant: GRANTS,
+    Service: SERVICES,
+    EndpointSlice: ENDPOINT_SLICES,
+    Secret: SECRETS,
+    ConfigMap: CONFIG_MAPS,
+    Namespace: NAMESPACES,
+    Backend: BACKENDS,
+}
+_BY_KIND: dict[str, Table[Any, Any]] = {struct.__name__: table for struct, table in _TABLES.items()}
+
+
+def put(graph: Graph, resource: Resource) -> bool:
+    """Takes in an object; False when the same is there already."""
+    if isinstance(resource, HTTPRoute | GRPCRoute):
+        return graph.put(ROUTES, resource.ref, resource)
+    return graph.put(_TABLES[type(resource)], resource.key, resource)
+
+
+def delete(graph: Graph, ref: Ref) -> bool:
+    """Lets go of an object; False when it is not there."""
+    if ref.kind in ("HTTPRoute", "GRPCRoute"):
+        return graph.delete(ROUTES, ref)
+    return graph.delete(_BY_KIND[ref.kind], ref.key)
+
+
+def resources(graph: Graph) -> Iterable[Resource]:
+    """Every object there is, in the order of the tables."""
+    for table in INPUTS:
+        yield from graph.rows(table).values()
