@@ -1,0 +1,144 @@
+"""One delta ADS stream, without I/O: requests in, events and responses out, time as an argument.
+
+The owner feeds every request to `receive` and then sends what `responses` returns, in that order, whenever the last
+batch has been written: a slow proxy is thereby asked for less often and gets the merged rest. Make before break is
+kept here, for each proxy by its own acknowledgements:
+
+- what is referred to goes out before what refers to it (the order of `TYPES`), without waiting for acknowledgements;
+- the endpoints of a cluster follow each version of the cluster in the same batch;
+- clusters, endpoints and secrets are removed only when the proxy has the routes of that flight, and a grace later.
+
+Read `subscription.py` for one type, `cache.py` for what feeds this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from tripylon.xds.events import Acked, Event, Rejected
+from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, SRDS, TYPES, VHDS
+from tripylon.xds.subscription import Batch, Subscription, View
+
+if TYPE_CHECKING:
+    from tripylon.pb.messages import DeltaDiscoveryRequest
+
+_ASKED_FOR_AFTER = {LDS: (RDS, VHDS, SRDS), RDS: (VHDS,), SRDS: (RDS,)}
+"""Types that a proxy subscribes to because of what it finds in another."""
+
+
+class GroupView(View, Protocol):
+    """What a stream needs from its group."""
+
+    @property
+    def grace_s(self) -> float:
+        """Seconds from the acknowledgement of the routes to the removal of what only they referred to."""
+
+    def endpoints_of(self, cluster: str) -> str | None:
+        """Name of the EDS resource of a cluster, None when it has none."""
+
+
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """One serialised response, and what it carries."""
+
+    type_url: str
+    nonce: str
+    payload: bytes
+    batch: Batch
+
+
+class Stream:
+    """The state of one stream; `number` is the owner's name for it."""
+
+    def __init__(self, number: int, view: GroupView) -> None:
+        self.number = number
+        self._view = view
+        self._types = {kind.url: Subscription(kind, view) for kind in TYPES}
+        self._route_types = tuple(self._types[kind.url] for kind in TYPES if kind.routes)
+        self._held_types = tuple(self._types[kind.url] for kind in TYPES if kind.held)
+
+    def receive(self, request: DeltaDiscoveryRequest) -> tuple[Event, ...]:
+        """Takes one request; says what the proxy acknowledged or rejected by it. Unknown types are ignored."""
+        subscription = self._types.get(request.type_url)
+        if subscription is None:
+            return ()
+        events = self._answer(subscription, request) if request.response_nonce else ()
+        if not subscription.opened:
+            subscription.open(request.resource_names_subscribe, dict(request.initial_resource_versions))
+        elif request.resource_names_subscribe:
+            subscription.subscribe(request.resource_names_subscribe)
+        if request.resource_names_unsubscribe:
+            subscription.unsubscribe(request.resource_names_unsubscribe)
+        return events
+
+    def mark(self, changes: Mapping[str, Iterable[str]], flight: int) -> None:
+        """Notes that the group changed these names, by type, in `flight`."""
+        for url, names in changes.items():
+            subscription = self._types[url]
+            for name in names:
+                subscription.mark(name, flight)
+        if CDS in changes and SDS in changes:
+            for name in changes[SDS]:
+                self._types[SDS].push(name, flight)
+
+    def responses(self, now: float) -> list[Response]:
+        """What may be sent now, in order; `now` in seconds of the clock that `deadline` is compared with."""
+        self._release(now)
+        ready: list[Response] = []
+        for subscription in self._types.values():
+            while (batch := subscription.take()) is not None:
+                ready.append(self._launch(subscription, batch))
+        return ready
+
+    @property
+    def settled(self) -> int:
+        """The last flight of which the proxy has acknowledged (or rejected for good) everything about routes."""
+        return min(self._view.flight, min(subscription.low() for subscription in self._route_types) - 1)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `responses` has to be called again even if nothing happens; None for not at all."""
+        return min((due for subscription in self._held_types for due in subscription.due.values()), default=None)
+
+    def waits_for(self) -> dict[str, tuple[str, ...]]:
+        """Route resources, by type, that the proxy has yet to ask for; they keep a flight from settling."""
+        return {held.kind.url: tuple(held.expected) for held in self._route_types if held.expected}
+
+    def _answer(self, subscription: Subscription, request: DeltaDiscoveryRequest) -> tuple[Event, ...]:
+        url, nonce = request.type_url, request.response_nonce
+        if request.HasField("error_detail"):
+            message = request.error_detail.message
+            culprits = subscription.nacked(nonce, message)
+            for follower in _ASKED_FOR_AFTER.get(url, ()) if culprits else ():
+                self._types[follower].expected.clear()
+            return tuple(Rejected(self.number, url, bad.name, bad.version, message) for bad in culprits)
+        batch = subscription.acked(nonce)
+        if batch is None:
+            return ()
+        return (Acked(self.number, url, tuple(resource.name for resource in batch.resources), batch.removed),)
+
+    def _launch(self, subscription: Subscription, batch: Batch) -> Response:
+        url = subscription.kind.url
+        nonce, payload = self._view.encode(url, batch, subscription.flying)
+        subscription.launched(nonce, batch)
+        if url == CDS:
+            for cluster in batch.resources:
+                endpoints = self._view.endpoints_of(cluster.name)
+                if endpoints is not None:
+                    self._types[EDS].push(endpoints, batch.flight)
+        return Response(url, nonce, payload, batch)
+
+    def _release(self, now: float) -> None:
+        """Starts the grace of held removals whose routes the proxy has, and makes due those whose grace is over."""
+        if not any(subscription.held or subscription.due for subscription in self._held_types):
+            return
+        reached = min(self.settled, min(subscription.clinging() for subscription in self._route_types) - 1)
+        for subscription in self._held_types:
+            for name in [name for name, flight in subscription.held.items() if flight <= reached]:
+                del subscription.held[name]
+                subscription.due[name] = now + self._view.grace_s
+            for name in [name for name, due in subscription.due.items() if due <= now]:
+                del subscription.due[name]
+                subscription.dirty[name] = self._view.flight

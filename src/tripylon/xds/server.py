@@ -1,0 +1,252 @@
+"""The ADS server: gRPC over a Unix socket or TCP, delta only, raw bytes out.
+
+Each stream has one reader and one writer task; a publish only wakes writers, so no stream waits for another's socket.
+A writer asks its session for more only when the last bytes are written: what a slow proxy misses merges meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grpclib.config import Configuration
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.encoding.base import CodecBase
+from grpclib.exceptions import GRPCError
+from grpclib.protocol import H2Protocol
+from grpclib.server import Server
+from grpclib.server import Stream as Call
+
+from tripylon.errors import StartError
+from tripylon.xds.cache import Group, Session
+
+if TYPE_CHECKING:
+    from tripylon.pb.messages import Node
+
+_SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
+_WINDOW_BYTES = 4 << 20
+
+
+class RawCodec(CodecBase):
+    """Leaves messages as the bytes that they are."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: object, message_type: object) -> bytes:
+        """The bytes themselves."""
+        assert isinstance(message, bytes)
+        return message
+
+    def decode(self, data: bytes, message_type: object) -> bytes:
+        """The bytes themselves."""
+        return data
+
+
+class XdsServer:
+    """Serves groups to proxies. `select_group` gets the node of a new stream; None refuses it.
+
+    `stop` bounds its waiting by `stop_s` seconds.
+    """
+
+    def __init__(self, select_group: Callable[[Node], Group | None], *, stop_s: float = 2.0) -> None:
+        self._select_group = select_group
+        self._stop_s = stop_s
+        self._numbers = itertools.count(1)
+        self._stopping = asyncio.Event()
+        self._server: _TrackingServer | None = None
+        self._path: Path | None = None
+
+    async def start_unix(self, path: Path) -> None:
+        """Listens on a Unix socket that only its owner may open; StartError when that is not possible."""
+        listening = _bind_unix(path)
+        self._path = path
+        await self._start(listening)
+
+    async def start_tcp(self, host: str, port: int) -> int:
+        """Listens on TCP, port 0 for a free one, and returns the port; StartError when that is not possible."""
+        try:
+            listening = socket.create_server((host, port), family=_family(host), backlog=1024)
+        except OSError as error:
+            raise StartError(
+                f"Cannot listen for proxies on {host}:{port}: {error.strerror}; choose another port"
+            ) from error
+        bound: int = listening.getsockname()[1]
+        await self._start(listening)
+        return bound
+
+    async def stop(self) -> None:
+        """Ends all streams in order, so that proxies reconnect at once, and stops listening."""
+        server = self._server
+        if server is None:
+            return
+        self._server = None
+        self._stopping.set()
+        server.stop_listening()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._stop_s):
+                await server.drained()
+        server.hang_up()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    async def _start(self, listening: socket.socket) -> None:
+        self._server = _TrackingServer(
+            [self],
+            codec=RawCodec(),
+            config=Configuration(http2_connection_window_size=_WINDOW_BYTES, http2_stream_window_size=_WINDOW_BYTES),
+        )
+        await self._server.start(sock=listening)
+
+    def __mapping__(self) -> dict[str, Handler]:
+        """The methods, as grpclib asks for them."""
+        both = Cardinality.STREAM_STREAM
+        return {
+            _SERVICE + "DeltaAggregatedResources": Handler(self._serve, both, bytes, bytes),
+            _SERVICE + "StreamAggregatedResources": Handler(_refuse_full_state, both, bytes, bytes),
+        }
+
+    async def _serve(self, call: Call[bytes, bytes]) -> None:
+        from tripylon.pb.messages import DeltaDiscoveryRequest
+
+        first = await call.recv_message()
+        if first is None or self._stopping.is_set():
+            return
+        request = DeltaDiscoveryRequest.FromString(first)
+        group = self._select_group(request.node)
+        if group is None:
+            raise GRPCError(Status.NOT_FOUND, f"no configuration for node {request.node.id!r}")
+        awake = asyncio.Event()
+        session = group.connect(next(self._numbers), request.node.id, awake.set)
+        try:
+            session.receive(request)
+            await self._converse(call, session, awake)
+        finally:
+            session.close()
+
+    async def _converse(self, call: Call[bytes, bytes], session: Session, awake: asyncio.Event) -> None:
+        """Reads and writes until the proxy ends the stream, the connection breaks, or the server stops."""
+        tasks = (
+            asyncio.create_task(_read(call, session)),
+            asyncio.create_task(_write(call, session, awake)),
+            asyncio.create_task(self._stopping.wait()),
+        )
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _read(call: Call[bytes, bytes], session: Session) -> None:
+    from tripylon.pb.messages import DeltaDiscoveryRequest
+
+    async for message in call:
+        session.receive(DeltaDiscoveryRequest.FromString(message))
+
+
+async def _write(call: Call[bytes, bytes], session: Session, awake: asyncio.Event) -> None:
+    clock = asyncio.get_running_loop().time
+    while True:
+        awake.clear()
+        for response in session.responses(clock()):
+            await call.send_message(response.payload)
+        deadline = session.deadline
+        if deadline is None:
+            await awake.wait()
+            continue
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await awake.wait()
+
+
+async def _refuse_full_state(call: Call[bytes, bytes]) -> None:
+    raise GRPCError(Status.UNIMPLEMENTED, "only incremental xDS is served: set api_type DELTA_GRPC in ads_config")
+
+
+class _TrackingServer(Server):
+    """A grpclib server that also closes its connections: grpclib itself would go on taking streams on them."""
+
+    def __init__(self, handlers: list[XdsServer], *, codec: CodecBase, config: Configuration) -> None:
+        super().__init__(handlers, codec=codec, config=config)
+        self._connections: list[H2Protocol] = []
+
+    def _protocol_factory(self) -> H2Protocol:
+        protocol = super()._protocol_factory()
+        self._connections = [kept for kept in self._connections if _is_open(kept)]
+        self._connections.append(protocol)
+        return protocol
+
+    def stop_listening(self) -> None:
+        """Takes no more connections; the open ones go on."""
+        assert self._server is not None
+        self._server.close()
+
+    async def drained(self) -> None:
+        """Waits until the handlers of all streams have ended by themselves."""
+        tasks = [task for handler in self._handlers for task in handler._tasks.values() if not task.done()]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def hang_up(self) -> None:
+        """Cancels what still runs and closes every connection, each with a GOAWAY first."""
+        self.close()
+        for protocol in self._connections:
+            if _is_open(protocol):
+                protocol.connection._connection.close_connection()
+                protocol.connection.flush()
+                protocol.processor.close("the server stops")
+        self._connections.clear()
+
+
+def _is_open(protocol: H2Protocol) -> bool:
+    return not hasattr(protocol, "connection") or not protocol.connection.is_closing()
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    """A listening Unix socket of mode 0600; what an earlier process left behind is removed, a living one is not."""
+    try:
+        if path.exists() or path.is_symlink():
+            _remove_stale(path)
+        listening = socket.socket(socket.AF_UNIX)
+        before = os.umask(0o177)
+        try:
+            listening.bind(str(path))
+        except OSError:
+            listening.close()
+            raise
+        finally:
+            os.umask(before)
+        listening.listen(1024)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartError(f"Cannot listen for proxies on {path}: {reason}; choose another path") from error
+    return listening
+
+
+def _remove_stale(path: Path) -> None:
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise StartError(f"Cannot listen for proxies on {path}: there is a file of that name; choose another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+    raise StartError(
+        f"Cannot listen for proxies on {path}: another process serves there; stop it or choose another path"
+    )

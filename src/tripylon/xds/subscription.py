@@ -1,0 +1,366 @@
+"""One resource type on one stream: what the proxy asked for, what it has, what is owed to it and what is in the air.
+
+Every name that is owed is in exactly one of four places: `expected` (the proxy will ask for it), `dirty` (to be sent),
+`retries` (to be sent apart, after a rejection), or a response in `flying` (sent, not yet acknowledged). Sending moves
+names right, an acknowledgement takes them out. Invariant: when all four are empty the proxy has the group's content,
+without what it rejected. Read `protocol.py` next for how the types of a stream play together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from tripylon.xds.snapshot import Resource, ResourceType, parent
+
+NEVER = 1 << 62
+"""Greater than every flight number."""
+
+_UNKNOWN = ""
+"""Version of a resource of which we only know that the proxy has one."""
+
+_PERHAPS = "?"
+"""Version of a resource that the proxy may or may not have taken from a response that it refused in part."""
+
+
+class View(Protocol):
+    """What a stream sees of its group."""
+
+    @property
+    def flight(self) -> int:
+        """Number of the last flight."""
+
+    def resources(self, url: str) -> Mapping[str, Resource]:
+        """What proxies shall have of one type."""
+
+    def under(self, url: str, above: str) -> Iterable[str]:
+        """Names that a `prefix` or collection subscription to `above` covers."""
+
+    def suspect(self, url: str, resource: Resource) -> bool:
+        """Whether another proxy has rejected this very version."""
+
+    def encode(self, url: str, batch: Batch, taken: Container[str]) -> tuple[str, bytes]:
+        """Nonce (none of `taken`) and bytes of a response; the same for all streams that are sent the same."""
+
+
+class Rejection(msgspec.Struct, frozen=True, gc=False):
+    """A resource that this proxy refuses to take."""
+
+    version: str
+    message: str
+    flight: int
+    """The flight that brought it."""
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """What one response is about to carry."""
+
+    resources: tuple[Resource, ...]
+    removed: tuple[str, ...]
+    flight: int
+    """The oldest flight that any of it belongs to."""
+    older: frozenset[str] = frozenset()
+    """Names of which the proxy had another version before."""
+
+
+class Subscription:
+    """The state of one type on one stream."""
+
+    __slots__ = (
+        "ahead",
+        "dirty",
+        "due",
+        "expected",
+        "flying",
+        "held",
+        "kind",
+        "names",
+        "opened",
+        "owes_answer",
+        "rejected",
+        "retries",
+        "sent",
+        "urgent",
+        "view",
+        "wildcard",
+    )
+
+    def __init__(self, kind: ResourceType, view: View) -> None:
+        self.kind = kind
+        self.view = view
+        self.opened = False
+        self.wildcard = False
+        self.owes_answer = False
+        """A wildcard subscriber waits for a first response even if it is empty."""
+        self.names: set[str] = set()
+        """Names, parents and collections subscribed to."""
+        self.sent: dict[str, str] = {}
+        """Name to version: what the proxy has or will have when it has read all that was sent."""
+        self.expected: dict[str, int] = dict.fromkeys(view.resources(kind.url), view.flight) if kind.routes else {}
+        self.dirty: dict[str, int] = {}
+        """Name to flight."""
+        self.urgent: set[str] = set()
+        """To be sent even when the version is the same or a response is unacknowledged."""
+        self.ahead: set[str] = set()
+        """Sent without a subscription, not yet acknowledged: the subscription that is on its way needs no answer."""
+        self.retries: deque[tuple[tuple[str, ...], int]] = deque()
+        self.flying: dict[str, Batch] = {}
+        """By nonce, oldest first."""
+        self.rejected: dict[str, Rejection] = {}
+        self.held: dict[str, int] = {}
+        """Names to remove once the proxy has the routes of this flight."""
+        self.due: dict[str, float] = {}
+        """Names to remove at this time."""
+
+    # What the group changes
+
+    def mark(self, name: str, flight: int) -> None:
+        """Notes that the group has a new version of `name`, or none any more."""
+        if name in self.view.resources(self.kind.url):
+            self.held.pop(name, None)
+            self.due.pop(name, None)
+            if self.covers(name):
+                self.dirty.setdefault(name, flight)
+            elif self.kind.routes:
+                self.expected.setdefault(name, flight)
+            return
+        self.expected.pop(name, None)
+        self.rejected.pop(name, None)
+        if self.kind.held and name in self.sent:
+            self.dirty.pop(name, None)
+            self.held.setdefault(name, flight)
+        elif name in self.sent or name in self.names:
+            self.dirty.setdefault(name, flight)
+        else:
+            self.dirty.pop(name, None)
+
+    def push(self, name: str, flight: int) -> None:
+        """Has `name` sent at once after what refers to it, whether subscribed to or not, changed or not."""
+        if name not in self.view.resources(self.kind.url):
+            return
+        self.urgent.add(name)
+        if self.opened:
+            self.dirty.setdefault(name, flight)
+            if not self.covers(name):
+                self.ahead.add(name)
+
+    # What the proxy says
+
+    def open(self, subscribe: Iterable[str], known: Mapping[str, str]) -> None:
+        """The first request of the type on this stream; `known` is what the proxy still has from an earlier stream."""
+        self.opened = True
+        names = tuple(subscribe)
+        self.wildcard = self.kind.style == "wildcard" and (not names or "*" in names)
+        self.sent.update(known)
+        mine = self.view.resources(self.kind.url)
+        flight = self.view.flight
+        if self.wildcard:
+            self.owes_answer = not known
+            self._owe(mine, fresh=known)
+        self.subscribe(names, known=known)
+        for name in known:
+            if name not in mine:
+                (self.held if self.kind.held else self.dirty).setdefault(name, flight)
+
+    def subscribe(self, names: Iterable[str], *, known: Mapping[str, str] | None = None) -> None:
+        """Adds names; each is answered, by a removal if there is none, but for what `known` shows to be there."""
+        for name in names:
+            if name == "*":
+                continue
+            self.names.add(name)
+            if self._is_parent(name):
+                self._owe(self.view.under(self.kind.url, name), fresh=known or {}, answer=known is None)
+                self._answer_parent(name, known or {})
+            elif name in self.ahead:
+                self.ahead.discard(name)
+            elif known is None or name not in known:
+                self._owe((name,), fresh={}, answer=True)
+            elif name in self.view.resources(self.kind.url):
+                self._owe((name,), fresh=known)
+
+    def _owe(self, names: Iterable[str], *, fresh: Mapping[str, str], answer: bool = False) -> None:
+        """Makes names dirty unless the proxy has them in the group's version."""
+        mine = self.view.resources(self.kind.url)
+        for name in names:
+            flight = self.expected.pop(name, self.view.flight)
+            resource = mine.get(name)
+            if answer:
+                self.urgent.add(name)
+            elif resource and fresh.get(name) == resource.version and name not in self.urgent:
+                continue
+            self.dirty.setdefault(name, flight)
+
+    def _answer_parent(self, name: str, known: Mapping[str, str]) -> None:
+        """A parent without children is answered by its removal, so that nobody waits for it."""
+        if not any(self.view.under(self.kind.url, name)) and not any(parent(old) == name for old in known):
+            self._owe((name,), fresh={}, answer=True)
+
+    def unsubscribe(self, names: Iterable[str]) -> None:
+        """Forgets names: the proxy has dropped them itself."""
+        for name in names:
+            if name == "*":
+                self.wildcard = False
+            self.names.discard(name)
+            for gone in self._forgotten(name):
+                for place in (self.sent, self.dirty, self.rejected, self.held, self.due):
+                    place.pop(gone, None)
+                self.urgent.discard(gone)
+                self.ahead.discard(gone)
+        if not self.names and not self.wildcard:
+            self.flying.clear()
+
+    def _forgotten(self, name: str) -> Iterator[str]:
+        if self.wildcard:
+            return iter(())
+        if self._is_parent(name):
+            above = name.removesuffix("/*")
+            return iter([child for child in {**self.sent, **self.dirty} if parent(child) == above])
+        return iter((name,))
+
+    def acked(self, nonce: str) -> Batch | None:
+        """The response that the proxy has applied; None for a nonce that is not in the air."""
+        batch = self.flying.pop(nonce, None)
+        if batch is None:
+            return None
+        if self.ahead:
+            self.ahead.difference_update([resource.name for resource in batch.resources])
+        if self.kind.pipelined:  # a refusal of an earlier response may have cast doubt on what this one brought
+            for resource in batch.resources:
+                if self.sent.get(resource.name, _UNKNOWN) in (_UNKNOWN, _PERHAPS):
+                    self.sent[resource.name] = resource.version
+        return batch
+
+    def nacked(self, nonce: str, message: str) -> tuple[Resource, ...]:
+        """Takes a refusal: a lone resource is the culprit and returned; else the parts are queued to be sent apart."""
+        batch = self.flying.pop(nonce, None)
+        if batch is None:
+            return ()
+        names = tuple(resource.name for resource in batch.resources)
+        self.ahead.difference_update(names)
+        alone = len(names) == 1 and not batch.removed
+        for name in names:
+            if name in batch.older:
+                self.sent[name] = _UNKNOWN
+            elif self.kind.partial and not alone:
+                self.sent[name] = _PERHAPS
+            else:
+                self.sent.pop(name, None)
+        if alone:
+            (culprit,) = batch.resources
+            if self.view.resources(self.kind.url).get(culprit.name) == culprit:
+                self.rejected[culprit.name] = Rejection(culprit.version, message, batch.flight)
+            return (culprit,)
+        if batch.removed:
+            self.sent.update(dict.fromkeys(batch.removed, _UNKNOWN))
+            self.retries.append((batch.removed, batch.flight))
+        self.retries.extend((part, batch.flight) for part in split_suspects(names, message))
+        return ()
+
+    # What goes out
+
+    def take(self) -> Batch | None:
+        """The next response that may be sent now, or None; call until None."""
+        if not self.opened:
+            return None
+        if self.flying and not self.kind.pipelined:
+            return self._batch(self._pressing())
+        while True:
+            if self.retries:
+                names, flight = self.retries.popleft()
+                chosen = dict.fromkeys(names, flight)
+            elif self.dirty:
+                chosen, self.dirty = self.dirty, {}
+            else:
+                break
+            batch = self._batch(chosen)
+            if batch:
+                return batch
+        return Batch((), (), self.view.flight) if self.owes_answer else None
+
+    def _pressing(self) -> dict[str, int]:
+        """What goes out beside an unacknowledged response: endpoints and secrets that something just sent waits for."""
+        if not self.kind.held or not self.urgent:
+            return {}
+        return {name: self.dirty.pop(name) for name in [name for name in self.dirty if name in self.urgent]}
+
+    def launched(self, nonce: str, batch: Batch) -> None:
+        """Notes that a batch was sent under `nonce`."""
+        self.owes_answer = False
+        self.flying[nonce] = batch
+
+    def _batch(self, names: Mapping[str, int]) -> Batch | None:
+        """Resources and removals among `names` that the proxy lacks; suspects are put aside, each for itself."""
+        mine = self.view.resources(self.kind.url)
+        resources: list[Resource] = []
+        removed: list[str] = []
+        for name, flight in names.items():
+            resource = mine.get(name)
+            urgent = name in self.urgent
+            if resource is None:
+                if name not in self.held and name not in self.due and (name in self.sent or urgent):
+                    removed.append(name)
+            elif self._refused(resource) or (self.sent.get(name) == resource.version and not urgent):
+                continue
+            elif len(names) > 1 and self.view.suspect(self.kind.url, resource):
+                self.retries.append(((name,), flight))
+                continue
+            else:
+                resources.append(resource)
+            self.urgent.discard(name)
+        if not resources and not removed:
+            return None
+        older = frozenset([name for name in names if self.sent.get(name, _PERHAPS) != _PERHAPS])
+        for resource in resources:
+            self.sent[resource.name] = resource.version
+            self.rejected.pop(resource.name, None)
+        for name in removed:
+            self.sent.pop(name, None)
+        return Batch(tuple(resources), tuple(removed), min(names.values()), older)
+
+    def _refused(self, resource: Resource) -> bool:
+        rejection = self.rejected.get(resource.name)
+        return rejection is not None and rejection.version == resource.version
+
+    # What others ask
+
+    def covers(self, name: str) -> bool:
+        """Whether the proxy has subscribed to `name`, directly or by what it is found under."""
+        if self.wildcard or name in self.names:
+            return True
+        if self.kind.style == "prefix":
+            return parent(name) in self.names
+        return name.startswith("xdstp:") and parent(name) + "/*" in self.names
+
+    def _is_parent(self, name: str) -> bool:
+        if self.kind.style == "prefix":
+            return name not in self.view.resources(self.kind.url)
+        return name.startswith("xdstp:") and name.endswith("/*")
+
+    def low(self) -> int:
+        """The oldest flight of which something is still owed or unacknowledged."""
+        return min(
+            min(self.expected.values(), default=NEVER),
+            min(self.dirty.values(), default=NEVER),
+            min((batch.flight for batch in self.flying.values()), default=NEVER),
+            min((flight for _, flight in self.retries), default=NEVER),
+        )
+
+    def clinging(self) -> int:
+        """The oldest flight of a rejected resource of which the proxy keeps an earlier version."""
+        return min((self.rejected[name].flight for name in self.rejected if name in self.sent), default=NEVER)
+
+
+def split_suspects(names: tuple[str, ...], message: str) -> list[tuple[str, ...]]:
+    """Parts of a refused response to send apart: what the message names singly and then the rest, or else halves.
+
+    Each part is strictly smaller, so a culprit among n is alone after about log2(n) refusals.
+    """
+    suspects = [name for name in names if name in message]
+    if suspects and len(suspects) < len(names):
+        rest = tuple(name for name in names if name not in suspects)
+        return [(name,) for name in suspects] + [rest]
+    half = max(1, len(names) // 2)
+    return [part for part in (names[:half], names[half:]) if part]
