@@ -53,7 +53,9 @@ def test_version_is_the_content_alone() -> None:
     assert len(make_resource(CDS, "a", cluster).version) == 16
 
 
-@pytest.mark.parametrize(("name", "above"), [("rc/host", "rc"), ("shop/edge/80/*.example.com", "shop/edge/80"), ("rc", "")])
+@pytest.mark.parametrize(
+    ("name", "above"), [("rc/host", "rc"), ("shop/edge/80/*.example.com", "shop/edge/80"), ("rc", "")]
+)
 def test_parent(name: str, above: str) -> None:
     assert parent(name) == above
 

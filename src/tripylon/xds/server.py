@@ -59,7 +59,8 @@ class XdsServer:
         self._select_group = select_group
         self._stop_s = stop_s
         self._numbers = itertools.count(1)
-        self._stopping = asyncio.Event()
+        self._stopping = False
+        self._writers: set[asyncio.Event] = set()
         self._server: _TrackingServer | None = None
         self._path: Path | None = None
 
@@ -75,7 +76,7 @@ class XdsServer:
             listening = socket.create_server((host, port), family=_family(host), backlog=1024)
         except OSError as error:
             raise StartError(
-                f"Cannot listen for proxies on {host}:{port}: {error.strerror}; choose another port"
+                f"Cannot listen for proxies on {host}:{port}: {error.strerror}; use another port"
             ) from error
         bound: int = listening.getsockname()[1]
         await self._start(listening)
@@ -87,7 +88,9 @@ class XdsServer:
         if server is None:
             return
         self._server = None
-        self._stopping.set()
+        self._stopping = True
+        for awake in self._writers:
+            awake.set()
         server.stop_listening()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._stop_s):
@@ -116,7 +119,7 @@ class XdsServer:
         from tripylon.pb.messages import DeltaDiscoveryRequest
 
         first = await call.recv_message()
-        if first is None or self._stopping.is_set():
+        if first is None or self._stopping:
             return
         request = DeltaDiscoveryRequest.FromString(first)
         group = self._select_group(request.node)
@@ -124,18 +127,19 @@ class XdsServer:
             raise GRPCError(Status.NOT_FOUND, f"no configuration for node {request.node.id!r}")
         awake = asyncio.Event()
         session = group.connect(next(self._numbers), request.node.id, awake.set)
+        self._writers.add(awake)
         try:
             session.receive(request)
             await self._converse(call, session, awake)
         finally:
+            self._writers.discard(awake)
             session.close()
 
     async def _converse(self, call: Call[bytes, bytes], session: Session, awake: asyncio.Event) -> None:
         """Reads and writes until the proxy ends the stream, the connection breaks, or the server stops."""
         tasks = (
             asyncio.create_task(_read(call, session)),
-            asyncio.create_task(_write(call, session, awake)),
-            asyncio.create_task(self._stopping.wait()),
+            asyncio.create_task(self._write(call, session, awake)),
         )
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -146,27 +150,23 @@ class XdsServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _write(self, call: Call[bytes, bytes], session: Session, awake: asyncio.Event) -> None:
+        """Sends until the server stops, and then ends after a whole message, never within one."""
+        clock = asyncio.get_running_loop().time
+        while not self._stopping:
+            awake.clear()
+            for response in session.responses(clock()):
+                await call.send_message(response.payload)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(session.deadline):
+                    await awake.wait()
+
 
 async def _read(call: Call[bytes, bytes], session: Session) -> None:
     from tripylon.pb.messages import DeltaDiscoveryRequest
 
     async for message in call:
         session.receive(DeltaDiscoveryRequest.FromString(message))
-
-
-async def _write(call: Call[bytes, bytes], session: Session, awake: asyncio.Event) -> None:
-    clock = asyncio.get_running_loop().time
-    while True:
-        awake.clear()
-        for response in session.responses(clock()):
-            await call.send_message(response.payload)
-        deadline = session.deadline
-        if deadline is None:
-            await awake.wait()
-            continue
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                await awake.wait()
 
 
 async def _refuse_full_state(call: Call[bytes, bytes]) -> None:
@@ -247,6 +247,4 @@ def _remove_stale(path: Path) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
             return
-    raise StartError(
-        f"Cannot listen for proxies on {path}: another process serves there; stop it or choose another path"
-    )
+    raise StartError(f"Cannot listen for proxies on {path}: another process serves there; stop it or use another path")
