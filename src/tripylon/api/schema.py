@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from tripylon.api.markers import Default, Entries, Items, Number, Part, Rule, Text
-from tripylon.api.meta import Resource
+from tripylon.api.meta import ObjectMeta, Resource
 
 Schema = dict[str, Any]
 """A node of an OpenAPI v3 schema."""
@@ -36,6 +36,18 @@ def schema(struct: type[Part], *, descriptions: bool = False) -> Schema:
             "kind": {"type": "string"} | _described(_KIND, descriptions),
             "metadata": {"type": "object"},
         }
+    return made
+
+
+def closed_schema(struct: type[Resource], *, descriptions: bool = False) -> Schema:
+    """A plain JSON schema for whole documents: unknown fields and numbers beyond their format are refused.
+
+    Unlike the structural schema it looks into `metadata` and demands `apiVersion`, `kind` and a name.
+    """
+    made = _closed(schema(struct, descriptions=descriptions))
+    metadata = _closed(schema(ObjectMeta, descriptions=descriptions))
+    made["properties"]["metadata"] = metadata | {"required": ["name"]}
+    made["required"] = ["apiVersion", "kind", "metadata", *made.get("required", ())]
     return made
 
 
@@ -219,6 +231,29 @@ def _rules(rules: Iterable[Rule]) -> Schema:
         for rule in rules
     ]
     return {"x-kubernetes-validations": made} if made else {}
+
+
+# --- The closed schema -------------------------------------------------------------------------------------------
+
+_INT32 = {"minimum": -(2**31), "maximum": 2**31 - 1}
+_INT64 = {"minimum": -(2**63), "maximum": 2**63 - 1}
+
+
+def _closed(node: Schema) -> Schema:
+    """The schema without Kubernetes' extensions, refusing unknown fields and numbers beyond their format."""
+    if node.get("x-kubernetes-preserve-unknown-fields"):
+        return {}
+    made: Schema = {key: value for key, value in node.items() if not key.startswith("x-kubernetes-")}
+    if node.get("type") == "integer":
+        made = (_INT32 if made.pop("format", "") == "int32" else _INT64) | made
+    if "properties" in node:
+        made["properties"] = {name: _closed(each) for name, each in node["properties"].items()}
+        made["additionalProperties"] = False
+    elif isinstance(node.get("additionalProperties"), dict):
+        made["additionalProperties"] = _closed(node["additionalProperties"])
+    if "items" in node:
+        made["items"] = _closed(node["items"])
+    return made
 
 
 # --- Docstrings ----------------------------------------------------------------------------------------------------

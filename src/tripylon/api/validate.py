@@ -21,7 +21,7 @@ from tripylon.api.kinds import Kind, drop_nulls
 from tripylon.api.markers import Part, Text
 from tripylon.api.meta import ObjectMeta, Resource
 from tripylon.api.problems import Path, Problem, path_text, problem_at, schema_problems
-from tripylon.api.schema import Schema, marks, nested, schema
+from tripylon.api.schema import Schema, closed_schema, marks, nested, schema
 
 __all__ = ["Path", "Problem", "path_text", "validate"]
 
@@ -71,9 +71,7 @@ def validate(kind: Kind, obj: dict[str, Any]) -> tuple[Problem, ...]:
 def checker_of(struct: type[Resource]) -> Checker:
     """The checker of a kind."""
     definition = schema(struct)
-    closed = _closed(definition)
-    closed["properties"]["metadata"] = _closed(schema(ObjectMeta)) | {"required": ["name"]}
-    closed["required"] = ["apiVersion", "kind", "metadata", *closed.get("required", ())]
+    closed = closed_schema(struct)
     return Checker(
         name=struct.__name__,
         fill=_fill(definition) or _nothing_to_fill,
@@ -86,29 +84,7 @@ def checker_of(struct: type[Resource]) -> Checker:
     )
 
 
-# --- The closed schema ---------------------------------------------------------------------------------------------
-
-_INT32 = {"minimum": -(2**31), "maximum": 2**31 - 1}
-_INT64 = {"minimum": -(2**63), "maximum": 2**63 - 1}
-
-
-def _closed(node: Schema) -> Schema:
-    """The schema without Kubernetes' extensions, refusing unknown fields and numbers beyond their format."""
-    if node.get("x-kubernetes-preserve-unknown-fields"):
-        return {}
-    made: Schema = {
-        key: value for key, value in node.items() if not key.startswith("x-kubernetes-") and key != "default"
-    }
-    if node.get("type") == "integer":
-        made = (_INT32 if made.pop("format", "") == "int32" else _INT64) | made
-    if "properties" in node:
-        made["properties"] = {name: _closed(each) for name, each in node["properties"].items()}
-        made["additionalProperties"] = False
-    elif isinstance(node.get("additionalProperties"), dict):
-        made["additionalProperties"] = _closed(node["additionalProperties"])
-    if "items" in node:
-        made["items"] = _closed(node["items"])
-    return made
+# --- Formats and patterns ------------------------------------------------------------------------------------------
 
 
 def _is_base64(text: str) -> bool:
