@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from tripylon.envoy.static import static_config
 from tripylon.envoy.verify import EnvoyFailedError, Refusal, clean_message, verify, verify_resources
-from tripylon.pb import pack
+from tripylon.pb import pack, type_url
 from tripylon.pb.messages import (
     AggregatedConfigSource,
     Bootstrap,
@@ -27,7 +27,6 @@ from tripylon.pb.messages import (
     LocalityLbEndpoints,
     Rds,
     RegexMatcher,
-    Resource,
     Route,
     RouteAction,
     RouteConfiguration,
@@ -39,16 +38,17 @@ from tripylon.pb.messages import (
     Vhds,
     VirtualHost,
 )
+from tripylon.xds.snapshot import Resource, make_resource
 
 ADS = ConfigSource(ads=AggregatedConfigSource())
 VIRTUAL_HOST = "envoy.config.route.v3.VirtualHost"
 
 
-def resource(name: str, message: Message) -> bytes:
-    return Resource(name=name, version="1", resource=pack(message)).SerializeToString(deterministic=True)
+def resource(name: str, message: Message) -> Resource:
+    return make_resource(type_url(message), name, message.SerializeToString(deterministic=True))
 
 
-def listener(name: str = "edge", port: int = 8080, *, secret: str = "", extension: str = "") -> bytes:
+def listener(name: str = "edge", port: int = 8080, *, secret: str = "", extension: str = "") -> Resource:
     manager = HttpConnectionManager(stat_prefix=name, rds=Rds(route_config_name=name, config_source=ADS))
     if extension:
         source = ExtensionConfigSource(config_source=ADS, type_urls=["envoy.extensions.filters.http.cors.v3.Cors"])
@@ -67,7 +67,7 @@ def listener(name: str = "edge", port: int = 8080, *, secret: str = "", extensio
     return resource(name, made)
 
 
-def cluster(name: str, address: str = "127.0.0.1") -> tuple[bytes, bytes]:
+def cluster(name: str, address: str = "127.0.0.1") -> tuple[Resource, Resource]:
     made = Cluster(name=name, type=Cluster.EDS)
     made.eds_cluster_config.eds_config.CopyFrom(ADS)
     endpoint = LbEndpoint()
@@ -77,11 +77,11 @@ def cluster(name: str, address: str = "127.0.0.1") -> tuple[bytes, bytes]:
     return resource(name, made), resource(name, endpoints)
 
 
-def routes(name: str = "edge") -> bytes:
+def routes(name: str = "edge") -> Resource:
     return resource(name, RouteConfiguration(name=name, vhds=Vhds(config_source=ADS)))
 
 
-def virtual_host(domain: str, *, regex: str = "/.*", owner: str = "edge", to: str = "shop") -> bytes:
+def virtual_host(domain: str, *, regex: str = "/.*", owner: str = "edge", to: str = "shop") -> Resource:
     match = RouteMatch(safe_regex=RegexMatcher(regex=regex))
     made = VirtualHost(name=domain, domains=[domain], routes=[Route(match=match, route=RouteAction(cluster=to))])
     return resource(f"{owner}/{domain}", made)

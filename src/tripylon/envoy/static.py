@@ -19,33 +19,33 @@ from tripylon.pb.messages import (
     Bootstrap,
     Cluster,
     ClusterLoadAssignment,
+    DeltaDiscoveryResponse,
     HttpConnectionManager,
     HttpFilter,
     Listener,
-    Resource,
     RouteConfiguration,
     SdsSecretConfig,
     Secret,
     TypedExtensionConfig,
     VirtualHost,
 )
+from tripylon.xds.snapshot import Resource
 
 Published = dict[str, dict[str, bytes]]
 """Full name of a message type -> name of a resource -> the serialised message."""
 
 
-def decode(resources: Iterable[bytes]) -> Published:
-    """Serialised `discovery.v3.Resource` messages, sorted out by type and name; the last of one name wins."""
+def decode(resources: Iterable[Resource]) -> Published:
+    """Resources as they are sent, sorted out by type and name; the last of one name wins."""
     published: Published = {}
-    for body in resources:
-        resource = Resource.FromString(body)
+    for resource in DeltaDiscoveryResponse.FromString(b"".join(each.body for each in resources)).resources:
         kind = resource.resource.type_url.removeprefix(TYPE_URL_PREFIX)
         published.setdefault(kind, {})[resource.name] = resource.resource.value
     return published
 
 
-def static_config(resources: Iterable[bytes]) -> bytes:
-    """A serialised `Bootstrap` that holds all of `resources`, serialised `discovery.v3.Resource` messages.
+def static_config(resources: Iterable[Resource]) -> bytes:
+    """A serialised `Bootstrap` that holds all of `resources`.
 
     As over RDS, a cluster that a route names need not exist. A secret that a listener or cluster names must be there.
     """

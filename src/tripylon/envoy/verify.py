@@ -19,6 +19,7 @@ import msgspec
 from tripylon.envoy.static import Published, assemble, decode
 from tripylon.errors import TripylonError
 from tripylon.pb.descriptors import envoy_binary
+from tripylon.xds.snapshot import Resource
 
 # Envoy stops at the first thing that it refuses. So the pieces are laid out in an order in which each one needs only
 # those before it, and the shortest refused beginning ends with the culprit.
@@ -78,9 +79,9 @@ def verify(config: bytes, *, timeout_s: float = 30, binary: Path | None = None) 
 
 
 def verify_resources(
-    resources: Iterable[bytes], *, timeout_s: float = 60, binary: Path | None = None
+    resources: Iterable[Resource], *, timeout_s: float = 60, binary: Path | None = None
 ) -> tuple[Refusal, ...]:
-    """Every one of `resources`, serialised `discovery.v3.Resource` messages, that Envoy refuses; at most 50.
+    """Every one of `resources` that Envoy refuses; at most 50.
 
     One start of Envoy when all is well; for each culprit about as many more as the number of resources has binary
     digits. `timeout_s` bounds the whole.
