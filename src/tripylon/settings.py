@@ -1,0 +1,98 @@
+"""What a user sets about one run of Tripylon: flags and environment variables as one frozen value.
+
+`cli/` makes it, `app.py` reads it; nothing else looks at the environment. The invariant: whatever is in a `Settings`
+has been checked for its form, so that no later layer parses text from a command line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
+ADMIN_PORT = 9095
+DEFAULT_STATE = Path(".tripylon")
+
+
+class Address(NamedTuple):
+    """An IP address or host name and a TCP port; port 0 stands for a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """`host:port`, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+class Settings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One run of a standalone gateway."""
+
+    paths: tuple[Path, ...] = (Path(),)
+    """Files and folders with objects; none when all objects are handed over in memory."""
+    bind: str = "0.0.0.0"  # noqa: S104 - a gateway is there to be reached; `--bind` narrows it
+    """IP address that listeners of Gateways without `spec.addresses` bind."""
+    admin: Address | None = Address("127.0.0.1", ADMIN_PORT)
+    """Where health, metrics and the picture are served; None: nowhere."""
+    state: Path = DEFAULT_STATE
+    """Folder for sockets, the pid file and the last good snapshot."""
+    concurrency: int = 0
+    """Worker threads of Envoy; 0: one for each processor."""
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "text"
+    access_log: str = "stdout"
+    """`stdout`, `off`, or the path of a file: one JSON object for each request."""
+    envoy_binary: Path | None = None
+    """The Envoy to run; None: the one that was installed with us."""
+    drain_limit_s: float = 10.0
+    """How long running requests may go on after the gateway was told to stop."""
+    quiet: bool = False
+    """Print no tables."""
+
+    @property
+    def workers(self) -> int:
+        """Envoy's worker threads: what is set, else one for each processor that we may use."""
+        return self.concurrency or processors()
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def parse_address(text: str, *, default_host: str, default_port: int | None = None) -> Address:
+    """The address in `host:port`, `:port`, `port`, `[::1]:port`, or a bare host when there is a default port.
+
+    ValueError, with a message for the user, when it is none.
+    """
+    host, port = _split(text.strip())
+    if not port:
+        if default_port is None:
+            raise ValueError(f"{text!r} names no port: write host:port, such as 127.0.0.1:8080")
+        return Address(host or default_host, default_port)
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{port!r} is not a port: write a number from 0 to 65535")
+    return Address(host or default_host, int(port))
+
+
+def _split(text: str) -> tuple[str, str]:
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        return host, rest.removeprefix(":")
+    if text.isdigit():
+        return "", text
+    if text.count(":") > 1:
+        return text, ""
+    host, _, port = text.partition(":")
+    return host, port
