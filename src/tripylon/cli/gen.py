@@ -1,0 +1,105 @@
+"""`tripylon gen`: writes what other tools need to know of us."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+
+from tripylon.cli import COMMANDS, FINE, UsageError, examples
+
+app = cyclopts.App(
+    name="gen",
+    help_format="plaintext",
+    help_epilogue=examples(next(command.examples for command in COMMANDS if command.name == "gen")),
+)
+
+
+@app.command(help_epilogue=examples(("tripylon gen crds | kubectl apply -f -",)))
+def crds() -> int:
+    """Print the CustomResourceDefinitions of Tripylon's own kinds as YAML."""
+    from tripylon.api.crd import crd, own_kinds
+    from tripylon.cli.output import print_yaml
+
+    print_yaml(crd(kind) for kind in own_kinds())
+    return FINE
+
+
+@app.command(
+    help_epilogue=examples(
+        (
+            "tripylon gen schema HTTPRoute",
+            "tripylon gen schema --to schemas",
+        )
+    )
+)
+def schema(
+    kind: Annotated[str, Parameter(help="Kind to describe; default: every one.", show_env_var=False)] = "",
+    *,
+    to: Annotated[Path | None, Parameter(help="Folder that gets one file for each kind.", show_env_var=False)] = None,
+) -> int:
+    """Print JSON schemas of whole documents, as editors with a YAML language server read them."""
+    from tripylon.api.crd import json_schema
+    from tripylon.api.kinds import KINDS
+    from tripylon.cli.output import print_json
+
+    chosen = [each for each in KINDS if not kind or each.name.lower() == kind.lower()]
+    if not chosen:
+        raise UsageError(f"there is no kind {kind!r}; known are {', '.join(each.name for each in KINDS)}")
+    if to is not None:
+        _write({f"{each.name.lower()}.json": json_schema(each) for each in chosen}, to)
+    elif len(chosen) == 1:
+        print_json(json_schema(chosen[0]))
+    else:
+        print_json(
+            {"$schema": "http://json-schema.org/draft-07/schema#", "oneOf": [json_schema(each) for each in chosen]}
+        )
+    return FINE
+
+
+@app.command(help_epilogue=examples(("tripylon gen bootstrap --ads 127.0.0.1:9977 --node edge-1 > bootstrap.json",)))
+def bootstrap(
+    *,
+    ads: Annotated[str, Parameter(help="Where Envoy finds the control plane: host:port or a socket's path.")],
+    node: Annotated[str, Parameter(help="Name under which this Envoy asks.")] = "standalone",
+    cluster: Annotated[str, Parameter(help="Name of the group of proxies.")] = "tripylon",
+    envoy_admin: Annotated[
+        str, Parameter(help="Where Envoy's administration listens: host:port or a socket's path.")
+    ] = "127.0.0.1:19000",
+) -> int:
+    """Print the configuration that an Envoy starts with, as JSON."""
+    import msgspec
+
+    from tripylon.cli.output import print_json
+    from tripylon.envoy.bootstrap import bootstrap as made
+
+    whole = made(node, cluster, ads=_endpoint(ads, "--ads"), admin=_endpoint(envoy_admin, "--envoy-admin"))
+    print_json(msgspec.json.decode(whole))
+    return FINE
+
+
+def _endpoint(text: str, flag: str) -> str | tuple[str, int]:
+    from tripylon.cli.options import address
+
+    if "/" in text:
+        return text
+    found = address(text, flag=flag, default_host="127.0.0.1")
+    return found.host, found.port
+
+
+def _write(files: dict[str, dict[str, object]], folder: Path) -> None:
+    import sys
+
+    import msgspec
+
+    from tripylon.errors import StartError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    except OSError as error:
+        raise StartError(f"cannot write to {folder}: {error.strerror}") from error
+    print(f"{len(files)} schemas in {folder}", file=sys.stderr)
