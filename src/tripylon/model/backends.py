@@ -42,6 +42,8 @@ PROTOCOLS: dict[str, Protocol] = {
 ROUTES_BY_CLUSTER: Index[ClusterKey, Ref, RoutePlan] = Index(
     "routes by cluster", ROUTE_PLANS, lambda _, route: route.clusters
 )
+BACKEND_VERDICTS: Table[Name, bool] = Table("backend verdicts")
+"""Every Backend, each with whether it can be reached as written, be it used or not."""
 CLUSTERS: Table[ClusterKey, ClusterPlan] = Table("cluster plans")
 ENDPOINTS: Table[ClusterKey, EndpointsPlan] = Table("endpoint plans")
 
@@ -55,9 +57,10 @@ class Fault(NamedTuple):
     field: str = ""
 
 
-def derives() -> tuple[Derive[ClusterKey, Any], ...]:
+def derives() -> tuple[Derive[Any, Any], ...]:
     """The steps from routes to clusters and endpoints."""
     return (
+        Derive(BACKEND_VERDICTS, (BACKENDS,), judge_backend),
         Derive(CLUSTERS, (ROUTES_BY_CLUSTER,), plan_cluster),
         Derive(ENDPOINTS, (ROUTES_BY_CLUSTER,), plan_endpoints),
     )
@@ -118,13 +121,35 @@ def _resolve_backend(read: Read, target: Ref, *, grpc: bool) -> ClusterKey | Fau
     return ClusterKey("Backend", target.namespace, target.name, 0, protocol)
 
 
+def judge_backend(read: Read, name: Name) -> Built[bool, Finding] | None:
+    """Whether a Backend can be reached as it is written; if not, a finding on itself says why."""
+    backend = read.get(BACKENDS, name)
+    if backend is None:
+        return None
+    tls = backend_tls(read, backend)
+    fault, field = ("names no host", "spec") if not _hosts(backend) else ("", "")
+    if isinstance(tls, str):
+        fault, field = f"cannot be reached by TLS: {tls}", "spec.tls"
+    if not fault:
+        return Built(value=True)
+    finding = Finding(
+        object=backend.ref,
+        condition="Accepted",
+        reason="Invalid",
+        message=f"Backend `{name}` {fault}",
+        hint="Correct it; until then requests for it are answered with 500",
+        field=field,
+    )
+    return Built(value=False, findings=(finding,))
+
+
 def _protocol(app_protocol: str, *, grpc: bool) -> Protocol | Fault:
     protocol = PROTOCOLS.get(app_protocol)
     if protocol is None:
         return Fault(
             "UnsupportedProtocol",
             f"refers to a port with appProtocol `{app_protocol}`, which is not supported",
-            "Use kubernetes.io/h2c, kubernetes.io/ws, http, grpc, or none; for TLS to the host use a Backend with `tls`",
+            "Use kubernetes.io/h2c, kubernetes.io/ws, http, grpc or none; for TLS use a Backend with `tls`",
             ".port",
         )
     return "http2" if grpc else protocol

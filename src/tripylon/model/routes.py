@@ -1,8 +1,8 @@
 """HTTPRoute and GRPCRoute → route plans: where a route is attached, and what each of its rules does.
 
 The order of judgement at a parent is section and port, then namespace and kind, then hostnames; the finding is about
-the step that went furthest (Gateway API, RouteParentStatus). The invariant: what is wrong under one parent changes nothing
-under another. What a rule does is worked out in `rules.py`; read it next.
+the step that went furthest (Gateway API, RouteParentStatus). The invariant: what is wrong under one parent changes
+nothing under another. What a rule does is worked out in `rules.py`; read it next.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ from tripylon.world.world import ROUTES, Route
 ROUTES_BY_LISTENER: Index[tuple[Name, str], Ref, RoutePlan] = Index(
     "routes by listener",
     ROUTE_PLANS,
-    lambda _, route: {(parent.gateway, listener) for parent in route.parents for listener in parent.listeners},
+    lambda _, route: (
+        {(parent.gateway, listener) for parent in route.parents for listener in parent.listeners}
+        if route.accepted
+        else ()
+    ),
 )
-"""The routes attached to each (gateway, listener): what `attachedRoutes` counts."""
+"""The accepted routes of each (gateway, listener): what `attachedRoutes` counts."""
 
 
 def derives() -> tuple[Derive[Ref, RoutePlan], ...]:
@@ -64,6 +68,7 @@ def plan_route(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
         parents=tuple(parents),
         attachments=tuple(attachments),
         clusters=tuple(dict.fromkeys(_clusters(rules))) if attachments else (),
+        accepted=not any(finding.condition == "Accepted" and finding.parent is None for finding in findings),
     )
     return Built(plan, tuple(findings))
 

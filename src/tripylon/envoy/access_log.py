@@ -1,0 +1,43 @@
+"""The access log: one JSON object for each request, to standard output or to a file."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from tripylon.pb import pack
+from tripylon.pb.messages import AccessLog, FileAccessLog, StdoutAccessLog, SubstitutionFormatString
+
+_FIELDS = {
+    "time": "%START_TIME%",
+    "method": "%REQUEST_HEADER(:METHOD)%",
+    "authority": "%REQUEST_HEADER(:AUTHORITY)%",
+    "path": "%REQUEST_HEADER(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "received_bytes": "%BYTES_RECEIVED%",
+    "sent_bytes": "%BYTES_SENT%",
+    "duration_ms": "%DURATION%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "forwarded_for": "%REQUEST_HEADER(X-FORWARDED-FOR)%",
+    "user_agent": "%REQUEST_HEADER(USER-AGENT)%",
+    "request_id": "%REQUEST_HEADER(X-REQUEST-ID)%",
+    "route": "%ROUTE_NAME%",
+    "cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "upstream": "%UPSTREAM_HOST%",
+}
+
+
+def access_log(place: str) -> AccessLog:
+    """The log to `stdout`, or to a file by its path."""
+    format_ = SubstitutionFormatString()
+    format_.json_format.update(_FIELDS)
+    sink: Message
+    if place == "stdout":
+        name, sink = "envoy.access_loggers.stdout", StdoutAccessLog(log_format=format_)
+    else:
+        name, sink = "envoy.access_loggers.file", FileAccessLog(path=place, log_format=format_)
+    built = AccessLog(name=name)
+    built.typed_config.CopyFrom(pack(sink))
+    return built

@@ -1,0 +1,119 @@
+"""Destinations → Cluster, and their addresses → ClusterLoadAssignment.
+
+The invariant: a cluster that is reached by addresses gets them by EDS, so that a moved pod rebuilds neither the cluster
+nor its connection pools; one that Envoy looks up by DNS carries its hosts itself.
+"""
+
+from __future__ import annotations
+
+from tripylon.envoy import names
+from tripylon.envoy.options import EmitOptions
+from tripylon.envoy.source import ads, duration
+from tripylon.model.plan import BackendTls, ClusterPlan, Endpoint, EndpointsPlan
+from tripylon.pb import pack
+from tripylon.pb.messages import (
+    CircuitBreakers,
+    Cluster,
+    ClusterHttpProtocolOptions,
+    ClusterLoadAssignment,
+    LbEndpoint,
+    RoutingPriority,
+    SubjectAltNameMatcher,
+    TransportSocket,
+    UpstreamTlsContext,
+)
+
+_CONNECT_TIMEOUT_MS = 5_000
+_UNBOUNDED = 1_000_000
+"""Connections, requests and retries at a time: Envoy's default of 1,024 (3 retries) fails requests under plain load."""
+_LOOKUP_FAMILIES = {
+    "Auto": Cluster.AUTO,
+    "V4Only": Cluster.V4_ONLY,
+    "V6Only": Cluster.V6_ONLY,
+    "V4Preferred": Cluster.V4_PREFERRED,
+    "All": Cluster.ALL,
+}
+
+
+def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOptions) -> Cluster:
+    """The Cluster of one destination; `endpoints` are needed only for those that Envoy looks up by DNS."""
+    name = names.cluster(plan.key)
+    built = Cluster(
+        name=name,
+        connect_timeout=duration(_CONNECT_TIMEOUT_MS),
+        lb_policy=Cluster.LEAST_REQUEST,
+        circuit_breakers=_breakers(),
+    )
+    if plan.discovery == "dns":
+        built.type = Cluster.STRICT_DNS
+        built.dns_lookup_family = _LOOKUP_FAMILIES.get(plan.lookup_family, Cluster.AUTO)
+        built.dns_refresh_rate.CopyFrom(duration(max(plan.refresh_ms, 1)))
+        built.respect_dns_ttl = plan.respect_ttl
+        if endpoints is not None:
+            built.load_assignment.CopyFrom(load_assignment(endpoints))
+    else:
+        built.type = Cluster.EDS
+        built.eds_cluster_config.eds_config.CopyFrom(ads())
+    if plan.key.protocol == "http2":
+        protocol = ClusterHttpProtocolOptions()
+        protocol.explicit_http_config.http2_protocol_options.SetInParent()
+        key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        built.typed_extension_protocol_options[key].CopyFrom(pack(protocol))
+    if plan.tls is not None:
+        context = _tls(plan.tls, options, http2=plan.key.protocol == "http2")
+        built.transport_socket.CopyFrom(TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context)))
+    return built
+
+
+def load_assignment(plan: EndpointsPlan) -> ClusterLoadAssignment:
+    """The addresses of one destination, grouped by zone; none at all is an assignment too."""
+    built = ClusterLoadAssignment(cluster_name=names.cluster(plan.key))
+    zones: dict[str, list[Endpoint]] = {}
+    for endpoint in plan.endpoints:
+        zones.setdefault(endpoint.zone, []).append(endpoint)
+    for zone, endpoints in sorted(zones.items()):
+        locality = built.endpoints.add()
+        if zone:
+            locality.locality.zone = zone
+        for endpoint in endpoints:
+            _add(locality.lb_endpoints.add(), endpoint)
+    return built
+
+
+def _add(place: LbEndpoint, endpoint: Endpoint) -> None:
+    socket = place.endpoint.address.socket_address
+    socket.address = endpoint.address
+    socket.port_value = endpoint.port
+
+
+def _breakers() -> CircuitBreakers:
+    breakers = CircuitBreakers()
+    thresholds = breakers.thresholds.add()
+    thresholds.priority = RoutingPriority.DEFAULT
+    thresholds.max_connections.value = _UNBOUNDED
+    thresholds.max_pending_requests.value = _UNBOUNDED
+    thresholds.max_requests.value = _UNBOUNDED
+    thresholds.max_retries.value = _UNBOUNDED
+    return breakers
+
+
+def _tls(tls: BackendTls, options: EmitOptions, *, http2: bool) -> UpstreamTlsContext:
+    context = UpstreamTlsContext(sni=tls.sni)
+    common = context.common_tls_context
+    common.alpn_protocols.append("h2" if http2 else "http/1.1")
+    if tls.client_chain:
+        certificate = common.tls_certificates.add()
+        certificate.certificate_chain.inline_bytes = tls.client_chain
+        certificate.private_key.inline_bytes = tls.client_key
+    if tls.insecure:
+        return context
+    validation = common.validation_context
+    if tls.ca:
+        validation.trusted_ca.inline_bytes = tls.ca
+    else:
+        validation.trusted_ca.filename = options.system_ca
+    for name in tls.names or ((tls.sni,) if tls.sni else ()):
+        matcher = validation.match_typed_subject_alt_names.add()
+        matcher.san_type = SubjectAltNameMatcher.DNS
+        matcher.matcher.exact = name
+    return context

@@ -1,0 +1,142 @@
+"""The emission, as a list: every step from the Plan to serialised, hashed xDS resources.
+
+One row for each resource; a row is built anew only when what it reads changed, so a changed route costs one virtual
+host. The invariant: same plan, same bytes. `TABLES` says which table holds which type; `loop.py` publishes what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Any
+
+from tripylon.envoy import clusters, listeners, names, routes, secrets
+from tripylon.envoy.listeners import ListenerKey
+from tripylon.envoy.options import EmitOptions
+from tripylon.envoy.source import to_bytes
+from tripylon.findings import Finding
+from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
+from tripylon.model.backends import CLUSTERS, ENDPOINTS
+from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.hosts import HOSTS
+from tripylon.model.plan import ClusterKey, GatewayPlan, HostKey, RouteTable
+from tripylon.model.tls import CERTIFICATES, GATEWAY_TLS, TLS_BY_SECRET
+from tripylon.values import Built, Name
+from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_resource
+
+CLUSTER_RESOURCES: Table[ClusterKey, Resource] = Table("cluster resources")
+ENDPOINT_RESOURCES: Table[ClusterKey, Resource] = Table("endpoint resources")
+SECRET_RESOURCES: Table[Name, Resource] = Table("secret resources")
+LISTENER_RESOURCES: Table[ListenerKey, Resource] = Table("listener resources")
+ROUTE_RESOURCES: Table[RouteTable, Resource] = Table("route configuration resources")
+HOST_RESOURCES: Table[HostKey, Resource] = Table("virtual host resources")
+
+
+def _ports(name: Name, plan: GatewayPlan) -> Iterator[ListenerKey]:
+    for listener in plan.listeners:
+        yield ListenerKey(name, listener.port)
+
+
+def _tables(name: Name, plan: GatewayPlan) -> Iterator[RouteTable]:
+    for listener in plan.listeners:
+        if listener.usable:
+            yield listener.table(name)
+
+
+GATEWAYS_BY_PORT: Index[ListenerKey, Name, GatewayPlan] = Index("gateways by port", GATEWAY_PLANS, _ports)
+GATEWAYS_BY_TABLE: Index[RouteTable, Name, GatewayPlan] = Index("gateways by route table", GATEWAY_PLANS, _tables)
+
+INDEXES: tuple[Index[Any, Any, Any], ...] = (GATEWAYS_BY_PORT, GATEWAYS_BY_TABLE)
+
+TABLES: MappingProxyType[str, Table[Any, Resource]] = MappingProxyType(
+    {
+        CDS: CLUSTER_RESOURCES,
+        EDS: ENDPOINT_RESOURCES,
+        SDS: SECRET_RESOURCES,
+        LDS: LISTENER_RESOURCES,
+        RDS: ROUTE_RESOURCES,
+        VHDS: HOST_RESOURCES,
+    }
+)
+"""Type URL → the table of its resources."""
+
+_NAMES: MappingProxyType[str, Any] = MappingProxyType(
+    {
+        CDS: names.cluster,
+        EDS: names.cluster,
+        SDS: names.secret,
+        LDS: lambda key: names.listener(*key),
+        RDS: names.route_table,
+        VHDS: names.virtual_host,
+    }
+)
+
+
+def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
+    """The steps of emission, each independent of the others."""
+
+    def cluster(read: Read, key: ClusterKey) -> Built[Resource, Finding] | None:
+        plan = read.get(CLUSTERS, key)
+        if plan is None:
+            return None
+        endpoints = read.get(ENDPOINTS, key) if plan.discovery == "dns" else None
+        message = to_bytes(clusters.cluster(plan, endpoints, options))
+        return Built(make_resource(CDS, names.cluster(key), message))
+
+    def listener(read: Read, key: ListenerKey) -> Built[Resource, Finding] | None:
+        gateway, tls = read.get(GATEWAY_PLANS, key.gateway), read.get(GATEWAY_TLS, key.gateway)
+        if gateway is None:
+            return None
+        built = listeners.listener(key, gateway, tls.listeners if tls is not None else (), options)
+        return Built(make_resource(LDS, names.listener(*key), to_bytes(built))) if built is not None else None
+
+    return (
+        Derive(CLUSTER_RESOURCES, (CLUSTERS,), cluster),
+        Derive(ENDPOINT_RESOURCES, (ENDPOINTS,), _endpoints),
+        Derive(SECRET_RESOURCES, (TLS_BY_SECRET,), _secret),
+        Derive(LISTENER_RESOURCES, (GATEWAYS_BY_PORT,), listener),
+        Derive(ROUTE_RESOURCES, (GATEWAYS_BY_TABLE,), _route_configuration),
+        Derive(HOST_RESOURCES, (HOSTS,), _virtual_host),
+    )
+
+
+def changed(graph: Graph, changes: Changes) -> dict[str, dict[str, Resource | None]]:
+    """What a flush changed, by type URL and name; None: the resource went."""
+    return {
+        url: {_NAMES[url](key): graph.get(table, key) for key in keys}
+        for url, table in TABLES.items()
+        if (keys := changes.keys(table))
+    }
+
+
+def everything(graph: Graph) -> dict[str, dict[str, Resource]]:
+    """All resources, by type URL and name, sorted by name."""
+    return {
+        url: {resource.name: resource for resource in sorted(graph.rows(table).values(), key=lambda each: each.name)}
+        for url, table in TABLES.items()
+    }
+
+
+def _endpoints(read: Read, key: ClusterKey) -> Built[Resource, Finding] | None:
+    plan, endpoints = read.get(CLUSTERS, key), read.get(ENDPOINTS, key)
+    if plan is None or endpoints is None or plan.discovery == "dns":
+        return None
+    return Built(make_resource(EDS, names.cluster(key), to_bytes(clusters.load_assignment(endpoints))))
+
+
+def _secret(read: Read, name: Name) -> Built[Resource, Finding] | None:
+    certificate = read.get(CERTIFICATES, name)
+    if certificate is None or certificate.fault:
+        return None
+    return Built(make_resource(SDS, names.secret(name), to_bytes(secrets.secret(certificate))))
+
+
+def _route_configuration(_: Read, table: RouteTable) -> Built[Resource, Finding] | None:
+    return Built(make_resource(RDS, names.route_table(table), to_bytes(routes.route_configuration(table))))
+
+
+def _virtual_host(read: Read, key: HostKey) -> Built[Resource, Finding] | None:
+    plan = read.get(HOSTS, key)
+    if plan is None:
+        return None
+    return Built(make_resource(VHDS, names.virtual_host(key), to_bytes(routes.virtual_host(plan))))

@@ -1,0 +1,85 @@
+"""Every xDS name is made here, and read back here when Envoy complains about one.
+
+The invariant: a name tells which object it comes from, holds no generation and no randomness, and is the same after a
+restart. Hostnames and listener names hold no slash, so the parts are unambiguous.
+"""
+
+from __future__ import annotations
+
+from tripylon.model.plan import ClusterKey, HostKey, Protocol, RouteTable
+from tripylon.values import Name
+
+NO_CLUSTER = "no-cluster"
+"""A cluster that is never sent: the share of a backend that cannot be reached goes there, and is answered with 500."""
+
+
+def route_table(table: RouteTable) -> str:
+    """`namespace/gateway/port`, with `/listener` for an HTTPS listener: a RouteConfiguration."""
+    base = f"{table.gateway}/{table.port}"
+    return f"{base}/{table.listener}" if table.listener else base
+
+
+def virtual_host(key: HostKey) -> str:
+    """The route table's name and the hostname, `*` for every host: a VirtualHost as VHDS names it."""
+    return f"{route_table(key.table)}/{key.hostname or '*'}"
+
+
+def listener(gateway: Name, port: int) -> str:
+    """`namespace/gateway/port`: a Listener."""
+    return f"{gateway}/{port}"
+
+
+def parse_listener(name: str) -> tuple[Name, int] | None:
+    """The gateway and port of a Listener's name; None when it is none of ours."""
+    parts = name.split("/")
+    if len(parts) != 3 or not parts[2].isdigit():
+        return None
+    return Name(parts[0], parts[1]), int(parts[2])
+
+
+def parse_route_table(name: str) -> RouteTable | None:
+    """The routing table of a RouteConfiguration's name; None when it is none of ours."""
+    parts = name.split("/")
+    if len(parts) not in (3, 4) or not parts[2].isdigit():
+        return None
+    return RouteTable(Name(parts[0], parts[1]), int(parts[2]), parts[3] if len(parts) == 4 else "")
+
+
+def parse_virtual_host(name: str) -> HostKey | None:
+    """The host of a VirtualHost's name; None when it is none of ours."""
+    head, _, hostname = name.rpartition("/")
+    table = parse_route_table(head)
+    return HostKey(table, "" if hostname == "*" else hostname) if table is not None else None
+
+
+def cluster(key: ClusterKey) -> str:
+    """`service/namespace/name/port` or `backend/namespace/name`, with `/http2` behind: a Cluster and its endpoints."""
+    parts = [key.kind.lower(), key.namespace, key.name]
+    if key.port:
+        parts.append(str(key.port))
+    if key.protocol == "http2":
+        parts.append("http2")
+    return "/".join(parts)
+
+
+def parse_cluster(name: str) -> ClusterKey | None:
+    """The destination of a Cluster's name; None when it is none of ours."""
+    parts = name.split("/")
+    protocol: Protocol = "http2" if parts[-1] == "http2" else "http1"
+    match parts[: len(parts) - (protocol == "http2")]:
+        case ["service", namespace, service, port] if port.isdigit():
+            return ClusterKey("Service", namespace, service, int(port), protocol)
+        case ["backend", namespace, backend]:
+            return ClusterKey("Backend", namespace, backend, 0, protocol)
+    return None
+
+
+def secret(name: Name) -> str:
+    """`secret/namespace/name`: a TLS certificate as SDS names it."""
+    return f"secret/{name}"
+
+
+def parse_secret(text: str) -> Name | None:
+    """The Secret of an SDS name; None when it is none of ours."""
+    parts = text.split("/")
+    return Name(parts[1], parts[2]) if len(parts) == 3 and parts[0] == "secret" else None
