@@ -65,6 +65,7 @@ class EnvoyProcess:
         """`stdout` is where Envoy's standard output goes (its access log, if that is configured so); None: to ours."""
         self.admin = EnvoyAdmin(state.admin_socket)
         self.restarts = 0
+        """How often `watch` has begun to start Envoy again."""
         self._launch = launch
         self._state = state
         self._stdout = stdout
@@ -244,6 +245,8 @@ class EnvoyProcess:
             delay_s = backoff.next_delay_s(time.monotonic() - self._began_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
+                return
+            self.restarts += 1
             try:
                 await self.start()
             except StartError as error:
@@ -253,7 +256,6 @@ class EnvoyProcess:
         async with self._busy:
             if not self._stopping.is_set():
                 self._reap()
-                self.restarts += 1
                 _log.error("Envoy ended by itself; it is started again", status=_status(self._child))
 
     def _reap(self) -> None:

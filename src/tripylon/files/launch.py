@@ -43,8 +43,12 @@ class Launch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The least level that Envoy logs: trace, debug, info, warning, error or critical."""
 
     def key(self) -> str:
-        """Short hash of all of it, the binary's content included."""
-        options = f"{binary_hash(self.binary)} {self.node_id} {self.concurrency} {self.drain_time_s} {self.log_level}"
+        """Short hash of all of it, the binary's content included; StartError when that cannot be read."""
+        try:
+            binary = binary_hash(self.binary)
+        except OSError as error:
+            raise StartError(f"there is no Envoy at {self.binary} ({error.strerror}); {_REMEDY}") from error
+        options = f"{binary} {self.node_id} {self.concurrency} {self.drain_time_s} {self.log_level}"
         return blake2b(options.encode() + b"\0" + self.bootstrap, digest_size=8).hexdigest()
 
     def command(self, bootstrap_file: Path) -> list[str]:
