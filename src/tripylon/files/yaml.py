@@ -1,0 +1,321 @@
+"""Text to plain values: YAML files of several documents, and JSON files, with the place of every mistake.
+
+A file is cut at its document markers first, and each document is known by the hash of its bytes, so that whoever keeps
+results by hash parses only what changed. Duplicate keys are refused, aliases cannot expand without bound, and a value
+is what JSON could hold: maps with text keys, lists, text, numbers, booleans and null. Where the fast parser gives up or
+a merge key (`<<`) stands, a slower one that knows YAML 1.1 gets a second chance. Read `positions.py` for field places.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+import yaml
+import yaml_rs
+
+from tripylon.files.positions import first_duplicate
+
+MAX_DEPTH = 100
+"""How deeply maps and lists may nest; no API object comes near it."""
+
+MAX_REREAD_CHARACTERS = 1_000_000
+"""The slower parser reads about one megabyte a second, so longer documents get no second chance."""
+
+MIN_REPLAYED_EVENTS = 10_000
+"""Aliases may always repeat that much; beyond it, no more than the document has characters."""
+
+
+class DocumentError(Exception):
+    """A document cannot be read. `line` and `column` count from 1 within the document."""
+
+    def __init__(self, reason: str, message: str, *, hint: str = "", line: int = 1, column: int = 1) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.hint = hint
+        self.line = line
+        self.column = column
+
+
+class Document(NamedTuple):
+    """The bytes between two document markers, and where they begin in the file (both count from 1)."""
+
+    digest: bytes
+    data: bytes
+    line: int
+    column: int
+
+
+def documents(data: bytes) -> tuple[Document, ...]:
+    """The documents of a YAML file in order, without those of white space alone. DocumentError on another encoding."""
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:64]:
+        raise DocumentError("NotUTF8", "The file is not UTF-8 text", hint="save it in the encoding UTF-8")
+    found: list[Document] = []
+    for part, line, column in _cut(data, b"---", 1, 1):
+        pieces = _cut(part, b"...", line, column) if b"..." in part else [(part, line, column)]
+        for piece, at_line, at_column in pieces:
+            if piece.strip() and not _only_directives(piece):
+                found.append(Document(blake2b(piece, digest_size=16).digest(), piece, at_line, at_column))
+    return tuple(found)
+
+
+def json_document(data: bytes) -> Document:
+    """A JSON file as its one document."""
+    data = data.removeprefix(codecs.BOM_UTF8)
+    return Document(blake2b(data, digest_size=16, person=b"json").digest(), data, 1, 1)
+
+
+def text_of(document: Document) -> str:
+    """The document's text; DocumentError with the place of the first byte that is not UTF-8."""
+    try:
+        return document.data.decode()
+    except UnicodeDecodeError as error:
+        before = document.data[: error.start]
+        raise DocumentError(
+            "NotUTF8",
+            f"Byte 0x{document.data[error.start]:02x} is not UTF-8 text",
+            hint="save the file in the encoding UTF-8",
+            line=before.count(b"\n") + 1,
+            column=len(before.rpartition(b"\n")[2].decode()) + 1,
+        ) from error
+
+
+def parse(text: str) -> Any:
+    """The value of one YAML document (None when it is empty); DocumentError when it has none."""
+    if "<<" in text and re.search(r"(?:^|[\s{,])<<[ \t]*:", text):
+        return parse_yaml_1_1(text)
+    limits = yaml_rs.AliasLimits(max_total_replayed_events=max(MIN_REPLAYED_EVENTS, len(text)))
+    try:
+        value: Any = yaml_rs.loads(text, parse_datetime=False, alias_limits=limits)
+    except yaml_rs.YAMLDecodeError as error:
+        failure = _failure(str(error), text)
+    else:
+        return plain(value)
+    if failure.reason != "InvalidSyntax":
+        raise failure
+    try:
+        return parse_yaml_1_1(text)
+    except DocumentError:
+        raise failure from None
+
+
+def parse_yaml_1_1(text: str) -> Any:
+    """As `parse`, by the rules of YAML 1.1 that kubectl follows: `yes` is true, `0644` is octal, `<<` merges."""
+    if len(text) > MAX_REREAD_CHARACTERS:
+        raise DocumentError("TooLarge", "The document is too long to be read with merge keys", hint="split it")
+    loader = _Yaml11Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _expanded_size(node, {}) > max(MIN_REPLAYED_EVENTS, len(text)):
+            raise _alias_bomb()
+        _refuse_duplicates(text)
+        return plain(loader.construct_document(node))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise _syntax_error(error.problem or str(error), line, column) from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise _syntax_error(str(error), 1, 1) from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    finally:
+        loader.dispose()
+
+
+def says_something_else_in_yaml_1_1(text: str) -> bool:
+    """Whether it may have words such as `yes` or numbers such as `0644`, which mean something else to `parse`."""
+    return _YAML_1_1.search(text) is not None
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text, duplicate keys refused; DocumentError as `parse`."""
+    try:
+        return plain(json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_no_constant))
+    except json.JSONDecodeError as error:
+        hint = "check the commas, quotes and brackets around this place"
+        raise DocumentError(
+            "InvalidSyntax", f"This is no JSON: {error.msg}", hint=hint, line=error.lineno, column=error.colno
+        ) from error
+    except _DuplicateError as error:
+        _refuse_duplicates(text)
+        raise _duplicate(error.args[0], 1, 1) from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    except ValueError as error:
+        raise DocumentError("InvalidSyntax", f"This is no JSON: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """The value, with keys that are numbers or booleans as text; DocumentError where JSON has no such value."""
+    pending: list[tuple[Any, int]] = [(value, 0)]
+    odd = False
+    while pending:
+        container, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        if type(container) is dict:
+            for key, each in container.items():
+                odd = odd or type(key) is not str
+                if type(each) not in _SCALARS:
+                    pending.append((each, depth + 1))
+        elif type(container) is list:
+            pending.extend((each, depth + 1) for each in container if type(each) not in _SCALARS)
+        elif type(container) not in _SCALARS:
+            raise DocumentError(
+                "InvalidSyntax", f"JSON has no value like {container!r}", hint="write it as text in quotes"
+            )
+    return _with_text_keys(value) if odd else value
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_YAML_1_1 = re.compile(
+    r"(?:[:\-,\[{]\s+|[\[{])(?:y|n|yes|no|on|off|[-+]?0[0-7_]+|[-+]?0b[01_]+|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+)"
+    r"[ \t]*(?:$|[,\]}#\r])",
+    re.IGNORECASE | re.MULTILINE,
+)
+_PLACE = re.compile(r"YAML parse error at line ([0-9]+), column ([0-9]+)\n")
+_HINTS = (
+    ("recursion limit", "nest maps and lists less deeply; check the brackets"),
+    ("mapping values are not allowed", "put text that contains ': ' in quotes, and check the indentation"),
+    ("unknown anchor", "define the anchor (&name) before the alias (*name)"),
+    ("unclosed", "close it"),
+    ("tab", "indent with spaces, not with tabs"),
+)
+
+
+def _cut(data: bytes, marker: bytes, line: int, column: int) -> list[tuple[bytes, int, int]]:
+    """The parts of `data` around lines that begin with `marker` and go on with white space or nothing.
+
+    Each part comes with the line and column of its first byte, `data` itself beginning at `line` and `column`.
+    """
+    parts: list[list[bytes]] = [[]]
+    at_start = column == 1 and data.startswith(marker) and (len(data) == len(marker) or data[len(marker)] in b" \t\r\n")
+    pieces = data.split(b"\n" + marker)
+    if at_start:
+        pieces[0] = pieces[0][len(marker) :]
+    parts[0].append(pieces[0])
+    for piece in pieces[1:]:
+        if not piece or piece[0] in b" \t\r\n":
+            parts.append([piece])
+        else:
+            parts[-1].append(piece)
+    found = []
+    at = (line, column + len(marker) if at_start else column)
+    for part in parts:
+        whole = part[0] if len(part) == 1 else (b"\n" + marker).join(part)
+        found.append((whole, *at))
+        line += whole.count(b"\n") + 1
+        at = (line, 1 + len(marker))
+    return found
+
+
+def _only_directives(piece: bytes) -> bool:
+    """Whether it is the `%YAML` line before a marker, which tells us nothing."""
+    return piece.lstrip().startswith(b"%") and all(row[:1] in (b"%", b"#", b"") for row in piece.split(b"\n"))
+
+
+def _failure(message: str, text: str) -> DocumentError:
+    """What the fast parser says, as an error of ours."""
+    if message.startswith("alias "):
+        return _alias_bomb()
+    if message.startswith("duplicate mapping key"):
+        key, line, column = first_duplicate(text) or (message.partition(": ")[2].strip("'"), 1, 1)
+        return _duplicate(key, line, column)
+    place = _PLACE.match(message)
+    line, column = (int(place.group(1)), int(place.group(2))) if place else (1, 1)
+    return _syntax_error(message.rpartition("\n")[2], line, column)
+
+
+def _syntax_error(problem: str, line: int, column: int) -> DocumentError:
+    hint = next((hint for words, hint in _HINTS if words in problem), "check the indentation, colons and quotes")
+    return DocumentError("InvalidSyntax", f"This is no YAML: {problem}", hint=hint, line=line, column=column)
+
+
+def _alias_bomb() -> DocumentError:
+    return DocumentError(
+        "AliasBomb",
+        "Aliases (*name) repeat too much of the document",
+        hint="write the values out, or split the document",
+    )
+
+
+def _too_deep() -> DocumentError:
+    return DocumentError("TooDeep", f"Maps and lists nest more than {MAX_DEPTH} deep", hint="check the brackets")
+
+
+def _duplicate(key: str, line: int, column: int) -> DocumentError:
+    return DocumentError(
+        "DuplicateKey", f"Key `{key}` is given twice in the same map", hint="remove one", line=line, column=column
+    )
+
+
+def _refuse_duplicates(text: str) -> None:
+    """DocumentError at the first key that its map had already."""
+    if duplicate := first_duplicate(text):
+        raise _duplicate(*duplicate)
+
+
+class _Yaml11Loader(yaml.CSafeLoader):
+    """PyYAML's safe loader in C, which leaves dates as the text that they are."""
+
+
+_Yaml11Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many nodes there are when every alias is written out; without end when a node contains itself."""
+    known = sizes.get(id(node))
+    if known is not None:
+        return known
+    sizes[id(node)] = MAX_REREAD_CHARACTERS * MIN_REPLAYED_EVENTS  # What a node that contains itself meets.
+    size = 1
+    if isinstance(node, yaml.MappingNode):
+        size += sum(_expanded_size(key, sizes) + _expanded_size(value, sizes) for key, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        size += sum(_expanded_size(item, sizes) for item in node.value)
+    sizes[id(node)] = size
+    return size
+
+
+class _DuplicateError(Exception):
+    """A JSON object has a key twice."""
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DuplicateError(next(key for key in keys if keys.count(key) > 1))
+    return made
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _with_text_keys(value: Any) -> Any:
+    """A copy whose keys are text, written as JSON writes the values."""
+    if isinstance(value, list):
+        return [_with_text_keys(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    made: dict[str, Any] = {}
+    for key, each in value.items():
+        if type(key) not in _SCALARS:
+            raise DocumentError("InvalidSyntax", f"{key!r} cannot be a key", hint="use text as keys")
+        text = key if isinstance(key, str) else msgspec.json.encode(key).decode()
+        if text in made:
+            raise _duplicate(text, 1, 1)
+        made[text] = _with_text_keys(each)
+    return made
