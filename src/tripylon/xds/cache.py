@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -123,12 +123,16 @@ class Group:
 
     def connect(self, number: int, node: str, wake: Callable[[], None]) -> Session:
         """Adds a stream; `wake` is called when it has something to send. The caller closes the session."""
-        session = Session(self, number, node, wake)
+        session = self.new_session(number, node, wake)
         self._sessions[number] = session
         self.counters.connects += 1
         self.counters.streams += 1
         self._on_event(Connected(number, node))
         return session
+
+    def new_session(self, number: int, node: str, wake: Callable[[], None]) -> Session:
+        """What `connect` adds; a group that listens in on its streams makes its own kind."""
+        return Session(self, number, node, wake)
 
     # What streams see: see `protocol.GroupView`
 
@@ -146,7 +150,7 @@ class Group:
         """What proxies shall have of one type; read only."""
         return self._resources[url]
 
-    def under(self, url: str, above: str) -> Iterable[str]:
+    def under(self, url: str, above: str) -> Collection[str]:
         """Names that a subscription to the parent or collection `above` covers."""
         return tuple(self._children[url].get(above.removesuffix("/*"), ())) if url in _FILED else ()
 

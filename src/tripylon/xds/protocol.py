@@ -5,7 +5,7 @@ batch has been written: a slow proxy is thereby asked for less often and gets th
 kept here, for each proxy by its own acknowledgements:
 
 - what is referred to goes out before what refers to it (the order of `TYPES`), without waiting for acknowledgements;
-- the endpoints of a cluster follow each version of the cluster in the same batch;
+- the endpoints of a cluster follow each version of the cluster in the same batch, virtual hosts their configuration;
 - clusters, endpoints and secrets are removed only when the proxy has the routes of that flight, and a grace later.
 
 Read `subscription.py` for one type, `cache.py` for what feeds this.
@@ -58,6 +58,8 @@ class Stream:
         self._types = {kind.url: Subscription(kind, view) for kind in TYPES}
         self._route_types = tuple(self._types[kind.url] for kind in TYPES if kind.routes)
         self._held_types = tuple(self._types[kind.url] for kind in TYPES if kind.held)
+        self._serving = False
+        """Clusters were sent before: Envoy no longer puts off the endpoints of new ones as it does while it starts."""
 
     def receive(self, request: DeltaDiscoveryRequest) -> tuple[Event, ...]:
         """Takes one request; says what the proxy acknowledged or rejected by it. Unknown types are ignored."""
@@ -67,11 +69,26 @@ class Stream:
         events = self._answer(subscription, request) if request.response_nonce else ()
         if not subscription.opened:
             subscription.open(request.resource_names_subscribe, dict(request.initial_resource_versions))
-        elif request.resource_names_subscribe:
-            subscription.subscribe(request.resource_names_subscribe)
+            self._adopt(tuple(self._types[RDS].sent) if request.type_url in (RDS, VHDS) else ())
+            return events
         if request.resource_names_unsubscribe:
             subscription.unsubscribe(request.resource_names_unsubscribe)
+            if request.type_url == RDS:
+                self._types[VHDS].unsubscribe(request.resource_names_unsubscribe)
+        if request.resource_names_subscribe:
+            subscription.subscribe(request.resource_names_subscribe)
         return events
+
+    def _adopt(self, route_configurations: Iterable[str]) -> None:
+        """Subscribes to the virtual hosts of route configurations, in the proxy's place.
+
+        Envoy opens VHDS with an empty request, never says of which route configurations it wants the virtual hosts,
+        drops those of which it does not have the route configuration, and keeps a listener from starting until it
+        has heard of some virtual host under each.
+        """
+        hosts = self._types[VHDS]
+        if hosts.opened:
+            hosts.subscribe([name for name in route_configurations if name not in hosts.names], known=hosts.sent)
 
     def mark(self, changes: Mapping[str, Iterable[str]], flight: int) -> None:
         """Notes that the group changed these names, by type, in `flight`."""
@@ -127,7 +144,10 @@ class Stream:
             for cluster in batch.resources:
                 endpoints = self._view.endpoints_of(cluster.name)
                 if endpoints is not None:
-                    self._types[EDS].push(endpoints, batch.flight)
+                    self._types[EDS].push(endpoints, batch.flight, early=self._serving)
+            self._serving = True
+        elif url == RDS:
+            self._adopt(resource.name for resource in batch.resources)
         return Response(url, nonce, payload, batch)
 
     def _release(self, now: float) -> None:

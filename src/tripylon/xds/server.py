@@ -26,27 +26,13 @@ from grpclib.server import Stream as Call
 
 from tripylon.errors import StartError
 from tripylon.xds.cache import Group, Session
+from tripylon.xds.codec import RawCodec
 
 if TYPE_CHECKING:
     from tripylon.pb.messages import Node
 
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 _WINDOW_BYTES = 4 << 20
-
-
-class RawCodec(CodecBase):
-    """Leaves messages as the bytes that they are."""
-
-    __content_subtype__ = "proto"
-
-    def encode(self, message: object, message_type: object) -> bytes:
-        """The bytes themselves."""
-        assert isinstance(message, bytes)
-        return message
-
-    def decode(self, data: bytes, message_type: object) -> bytes:
-        """The bytes themselves."""
-        return data
 
 
 class XdsServer:

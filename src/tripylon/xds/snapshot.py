@@ -33,7 +33,7 @@ class ResourceType(msgspec.Struct, frozen=True, gc=False):
     short: str
     """What everyone calls it, such as `CDS`."""
     style: Style
-    """How Envoy subscribes: to all (`wildcard`), by name (`named`), or to every name under a parent (`prefix`)."""
+    """How Envoy subscribes: to all (`wildcard`), by name (`named`), or to all under a parent (`prefix`)."""
     routes: bool = False
     """Refers to clusters: acknowledgements of these types say that a change is live."""
     held: bool = False

@@ -9,7 +9,7 @@ without what it rejected. Read `protocol.py` next for how the types of a stream 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -36,7 +36,7 @@ class View(Protocol):
     def resources(self, url: str) -> Mapping[str, Resource]:
         """What proxies shall have of one type."""
 
-    def under(self, url: str, above: str) -> Iterable[str]:
+    def under(self, url: str, above: str) -> Collection[str]:
         """Names that a `prefix` or collection subscription to `above` covers."""
 
     def suspect(self, url: str, resource: Resource) -> bool:
@@ -137,12 +137,15 @@ class Subscription:
         else:
             self.dirty.pop(name, None)
 
-    def push(self, name: str, flight: int) -> None:
-        """Has `name` sent at once after what refers to it, whether subscribed to or not, changed or not."""
+    def push(self, name: str, flight: int, *, early: bool = False) -> None:
+        """Has `name` sent at once after what refers to it, whether subscribed to or not, changed or not.
+
+        `early` holds also before the first request of the type; that request is then answered all the same.
+        """
         if name not in self.view.resources(self.kind.url):
             return
         self.urgent.add(name)
-        if self.opened:
+        if self.opened or early:
             self.dirty.setdefault(name, flight)
             if not self.covers(name):
                 self.ahead.add(name)
@@ -152,6 +155,7 @@ class Subscription:
     def open(self, subscribe: Iterable[str], known: Mapping[str, str]) -> None:
         """The first request of the type on this stream; `known` is what the proxy still has from an earlier stream."""
         self.opened = True
+        self.ahead.clear()
         names = tuple(subscribe)
         self.wildcard = self.kind.style == "wildcard" and (not names or "*" in names)
         self.sent.update(known)
@@ -172,7 +176,7 @@ class Subscription:
                 continue
             self.names.add(name)
             if self._is_parent(name):
-                self._owe(self.view.under(self.kind.url, name), fresh=known or {}, answer=known is None)
+                self._owe(self.view.under(self.kind.url, name), fresh=known or {})
                 self._answer_parent(name, known or {})
             elif name in self.ahead:
                 self.ahead.discard(name)
@@ -194,9 +198,10 @@ class Subscription:
             self.dirty.setdefault(name, flight)
 
     def _answer_parent(self, name: str, known: Mapping[str, str]) -> None:
-        """A parent without children is answered by its removal, so that nobody waits for it."""
-        if not any(self.view.under(self.kind.url, name)) and not any(parent(old) == name for old in known):
-            self._owe((name,), fresh={}, answer=True)
+        """A parent without children is answered by the removal of a nameless child, so that nobody waits for it."""
+        above = name.removesuffix("/*")
+        if not self.view.under(self.kind.url, name) and not any(parent(old) == above for old in known):
+            self._owe((above + "/",), fresh={}, answer=True)
 
     def unsubscribe(self, names: Iterable[str]) -> None:
         """Forgets names: the proxy has dropped them itself."""
@@ -263,9 +268,7 @@ class Subscription:
 
     def take(self) -> Batch | None:
         """The next response that may be sent now, or None; call until None."""
-        if not self.opened:
-            return None
-        if self.flying and not self.kind.pipelined:
+        if not self.opened or (self.flying and not self.kind.pipelined):
             return self._batch(self._pressing())
         while True:
             if self.retries:
