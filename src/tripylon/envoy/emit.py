@@ -1,7 +1,7 @@
 """The emission, as a list: every step from the Plan to serialised, hashed xDS resources.
 
 One row for each resource; a row is built anew only when what it reads changed, so a changed route costs one virtual
-host. The invariant: same plan, same bytes. `TABLES` says which table holds which type; `loop.py` publishes what changed.
+host. The invariant: same plan, same bytes. `TABLES` says which table holds which type; `loop.py` publishes changes.
 """
 
 from __future__ import annotations

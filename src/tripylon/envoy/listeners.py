@@ -1,7 +1,7 @@
 """Gateways → Listener: one for each port, with a filter chain for each HTTPS listener.
 
-The invariant: nothing in here changes unless a Gateway's listeners do, since Envoy drains a listener that changes. Hence
-routes come by RDS and VHDS, certificates by SDS, and names and stat prefixes are stable.
+The invariant: nothing in here changes unless a Gateway's listeners do, since Envoy drains a listener that changes.
+Hence routes come by RDS and VHDS, certificates by SDS, and names and stat prefixes are stable.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def _preflight(route: Route, match: Match) -> Iterator[Route]:
     yield asking
 
 
-# --- Matches -----------------------------------------------------------------------------------------------------------
+# --- Matches ---
 
 
 def _match(place: RouteMatch, match: Match, *, grpc: bool) -> None:
@@ -129,7 +129,7 @@ def _fraction(millionths: int) -> FractionalPercent:
     return FractionalPercent(numerator=millionths, denominator=FractionalPercent.MILLION)
 
 
-# --- Actions -----------------------------------------------------------------------------------------------------------
+# --- Actions ---
 
 
 def _needs_split(destinations: tuple[Destination, ...]) -> bool:

@@ -1,0 +1,103 @@
+"""What Envoy refused → findings on the objects that the refused resource was made from.
+
+A refusal should never come: what Envoy would refuse is looked for before it is sent. If it comes all the same, Envoy
+keeps what it had, and this says so to the user, in Envoy's own words. The invariant: a refusal of a resource that we
+named always becomes a finding on some object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tripylon.envoy import names
+from tripylon.findings import Finding
+from tripylon.graph import Derive, Read, Table
+from tripylon.model.backends import ROUTES_BY_CLUSTER
+from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.hosts import HOSTS
+from tripylon.model.plan import HostKey
+from tripylon.model.tls import TLS_BY_SECRET
+from tripylon.values import Built, Name, Ref
+from tripylon.world.world import GATEWAYS
+from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, VHDS
+
+RefusalKey = tuple[str, str]
+"""Type URL and name of a resource."""
+
+REFUSALS: Table[RefusalKey, str] = Table("refusals")
+"""What some proxy refuses now, with its words: an input of the graph."""
+REFUSED: Table[RefusalKey, str] = Table("refused resources")
+
+_CANNOT_BIND = ("cannot bind", "Address already in use", "Permission denied", "Cannot assign requested address")
+
+
+def derives() -> tuple[Derive[RefusalKey, str], ...]:
+    """The step from refusals to findings."""
+    return (Derive(REFUSED, (REFUSALS,), _refused),)
+
+
+def _refused(read: Read, key: RefusalKey) -> Built[str, Finding] | None:
+    words = read.get(REFUSALS, key)
+    if words is None:
+        return None
+    return Built(words, tuple(_findings(read, key, words)))
+
+
+def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
+    url, name = key
+    short = BY_URL[url].short if url in BY_URL else url
+    if url in (LDS, RDS):
+        yield from _on_gateway(read, name, words)
+    elif url == VHDS:
+        host = names.parse_virtual_host(name)
+        for ref in _routes_of_host(read, host) if host is not None else ():
+            yield _on_route(ref, f"Envoy refuses host `{host.hostname or '*' if host else name}`", words)
+    elif url in (CDS, EDS):
+        cluster = names.parse_cluster(name)
+        for route in read.lookup(ROUTES_BY_CLUSTER, cluster) if cluster is not None else ():
+            yield _on_route(route.ref, f"Envoy refuses {short} resource `{name}`, which it needs", words)
+    elif url == SDS:
+        secret = names.parse_secret(name)
+        for tls in read.lookup(TLS_BY_SECRET, secret) if secret is not None else ():
+            gateway = read.get(GATEWAYS, tls.name)
+            for listener in tls.listeners if gateway is not None else ():
+                if secret in listener.certificates and gateway is not None:
+                    yield _on_listener(gateway.ref, listener.listener, f"cannot use Secret `{secret}`", words)
+
+
+def _on_gateway(read: Read, name: str, words: str) -> Iterator[Finding]:
+    table = names.parse_route_table(name)
+    gateway = read.get(GATEWAYS, table.gateway) if table is not None else None
+    plan = read.get(GATEWAY_PLANS, table.gateway) if table is not None else None
+    if table is None or gateway is None or plan is None:
+        return
+    for listener in plan.listeners:
+        if listener.port == table.port and listener.usable:
+            yield _on_listener(gateway.ref, listener.name, "is refused by Envoy", words)
+
+
+def _on_listener(gateway: Ref, listener: str, what: str, words: str) -> Finding:
+    taken = any(sign in words for sign in _CANNOT_BIND)
+    return Finding(
+        object=gateway,
+        condition="Programmed",
+        reason="PortUnavailable" if taken else "Invalid",
+        message=f"Listener `{listener}` of Gateway `{Name(gateway.namespace, gateway.name)}` {what}: {words}",
+        hint="Free the port, or use another" if taken else "Envoy goes on with what it had before",
+        listener=listener,
+    )
+
+
+def _on_route(ref: Ref, what: str, words: str) -> Finding:
+    return Finding(
+        object=ref,
+        condition="Accepted",
+        reason="UnsupportedValue",
+        message=f"{ref} is not in force as written: {what}: {words}",
+        hint="Envoy goes on with what it had before",
+    )
+
+
+def _routes_of_host(read: Read, key: HostKey) -> tuple[Ref, ...]:
+    plan = read.get(HOSTS, key)
+    return tuple(dict.fromkeys(entry.route for entry in plan.entries)) if plan is not None else ()

@@ -1,0 +1,146 @@
+"""What happens when something changes: World → flush → resources → publish.
+
+`Engine.apply` is the whole way of a change, in one synchronous step: objects in, one flight out. Publishing never waits
+for anybody; what proxies refuse comes back as findings on the user's objects, by the same graph. The invariant: after
+`apply` returns, every proxy has been sent what differs and nothing else. Read `model/pipeline.py` and `envoy/emit.py`
+for the steps in between.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import structlog
+
+from tripylon.api.meta import Resource
+from tripylon.envoy import emit, refusals
+from tripylon.envoy.options import EmitOptions
+from tripylon.findings import Finding
+from tripylon.graph import Changes, Graph, Table
+from tripylon.model import pipeline
+from tripylon.model.options import Options
+from tripylon.values import Ref
+from tripylon.world import world
+from tripylon.xds.cache import Group
+from tripylon.xds.events import Event
+
+_log = structlog.get_logger("tripylon.loop")
+_FREEZE_EVERY = 5_000
+"""Changed rows after which the garbage collector is told again that what there is will stay."""
+
+
+class Applied(msgspec.Struct, frozen=True, gc=False):
+    """What one change came to."""
+
+    flight: int
+    """Number of the flight that carries it; `Group.live` tells when it is live."""
+    changed: int
+    """How many resources it sends or removes."""
+    subjects: frozenset[Ref]
+    """Objects whose findings changed."""
+    build_s: float
+    """Seconds in the graph: model and emission."""
+    publish_s: float
+    """Seconds in handing over to the proxies' streams."""
+
+
+def new_graph(options: Options, emit_options: EmitOptions) -> Graph:
+    """A graph with all inputs and all steps, and nothing in it."""
+    return Graph(
+        inputs=(*world.INPUTS, refusals.REFUSALS),
+        derives=(*pipeline.derives(options), *emit.derives(emit_options), *refusals.derives()),
+        indexes=(*world.INDEXES, *pipeline.INDEXES, *emit.INDEXES),
+        subject=lambda finding: finding.object,
+        on_error=_bug,
+    )
+
+
+def _bug(table: Table[Any, Any], key: Any, error: Exception) -> tuple[Finding, ...]:
+    """Our own fault at one key: loud in the log, told to the user, and nothing else stops."""
+    _log.error("a build step failed; this is a bug", table=table.name, key=str(key), exc_info=error)
+    if not isinstance(key, Ref):
+        return ()
+    return (
+        Finding(
+            object=key,
+            condition="Accepted",
+            reason="Invalid",
+            message=f"{key} could not be built: {type(error).__name__}: {error}",
+            hint="This is a bug of Tripylon; what was built of the object before stays in force",
+        ),
+    )
+
+
+class Engine:
+    """The graph and the group of proxies that it feeds.
+
+    `on_applied` is called after each change, also after those that proxies cause by refusing something.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        emit_options: EmitOptions,
+        *,
+        grace_s: float = 5.0,
+        on_applied: Callable[[Applied], None] = lambda _: None,
+    ) -> None:
+        self.graph = new_graph(options, emit_options)
+        self.group = Group(grace_s=grace_s, on_event=self._on_event)
+        self._on_applied = on_applied
+        self._frozen_at = -_FREEZE_EVERY
+        self._rows = 0
+
+    def apply(self, put: Iterable[Resource], delete: Iterable[Ref] = ()) -> Applied:
+        """Takes in changed objects, lets go of deleted ones, and sends what differs."""
+        started = time.perf_counter()
+        for ref in delete:
+            world.delete(self.graph, ref)
+        for resource in put:
+            world.put(self.graph, resource)
+        return self._flush(started)
+
+    def _flush(self, started: float) -> Applied:
+        changes = self.graph.flush()
+        resources = emit.changed(self.graph, changes)
+        built = time.perf_counter()
+        flight = self.group.publish(resources)
+        published = time.perf_counter()
+        applied = Applied(
+            flight=flight,
+            changed=sum(map(len, resources.values())),
+            subjects=frozenset(changes.subjects | self._note_refusals()),
+            build_s=built - started,
+            publish_s=published - built,
+        )
+        self._freeze(changes)
+        self._on_applied(applied)
+        return applied
+
+    def _freeze(self, changes: Changes) -> None:
+        """Keeps full collections short: what was built stays, so the collector need not look at it again."""
+        self._rows += sum(map(len, changes.tables.values()))
+        if self._rows - self._frozen_at >= _FREEZE_EVERY:
+            self._frozen_at = self._rows
+            gc.collect()
+            gc.freeze()
+
+    def _on_event(self, _: Event) -> None:
+        """Proxies answered: what they refuse, or refuse no longer, becomes findings. Refusals change no resource."""
+        if subjects := self._note_refusals():
+            self._on_applied(Applied(self.group.flight, 0, frozenset(subjects), 0.0, 0.0))
+
+    def _note_refusals(self) -> set[Ref]:
+        """Brings the graph's refusals in line with the group's; the objects concerned."""
+        known, now = self.graph.rows(refusals.REFUSALS), self.group.refusals
+        if not known and not now:
+            return set()
+        for key in [key for key in known if key not in now]:
+            self.graph.delete(refusals.REFUSALS, key)
+        for key, refusal in now.items():
+            self.graph.put(refusals.REFUSALS, key, refusal.message)
+        return self.graph.flush().subjects
