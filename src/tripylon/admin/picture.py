@@ -1,0 +1,270 @@
+"""The picture: what a gateway serves, by which objects, and what is wrong; for `/picture` and `tripylon status`.
+
+Every value is copied field by field out of the plan, never a whole object. The invariant: no key, certificate, header
+value or content of a Secret or ConfigMap can come in here; of the World there are only kinds, names and generations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from tripylon.admin.engine import Engine, is_ready, live_flight
+from tripylon.admin.notices import Notice, notices
+from tripylon.api.kinds import kind_of
+from tripylon.graph import Graph
+from tripylon.model.backends import CLUSTERS, ENDPOINTS
+from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.hosts import HOSTS
+from tripylon.model.listeners import owner
+from tripylon.model.plan import ClusterKey, Destination, GatewayPlan, HostPlan, Listener, Match, Redirect, RouteEntry
+from tripylon.model.plan import RoutePlan as PlannedRoute
+from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.tls import GATEWAY_TLS
+from tripylon.values import Name
+from tripylon.world import world
+
+
+class ObjectView(msgspec.Struct, frozen=True, gc=False):
+    """One object of the World."""
+
+    name: str
+    """`namespace/name`."""
+    generation: int
+    """0 when it came from a file."""
+
+
+class RouteView(msgspec.Struct, frozen=True, gc=False):
+    """One match of a host, in order of precedence."""
+
+    match: str
+    """Conditions, such as `GET /shop/*`."""
+    to: tuple[str, ...]
+    """Where requests go, with shares when there are several; or how they are answered."""
+    route: str
+    """The object that says so, with the rule's number: `HTTPRoute default/shop rule 0`."""
+
+
+class HostView(msgspec.Struct, frozen=True, gc=False):
+    """One hostname of a listener."""
+
+    hostname: str
+    """`*` for every host that no other entry names."""
+    routes: tuple[RouteView, ...]
+
+
+class ListenerView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One listener of a gateway."""
+
+    name: str
+    port: int
+    protocol: str
+    hostname: str
+    """Empty: every host."""
+    serving: bool
+    """False: refused, or without a usable certificate; see the findings."""
+    certificates: tuple[str, ...]
+    """Names of the Secrets whose certificates it presents."""
+    hosts: tuple[HostView, ...]
+
+
+class GatewayView(msgspec.Struct, frozen=True, gc=False):
+    """One gateway."""
+
+    name: str
+    accepted: bool
+    addresses: tuple[str, ...]
+    listeners: tuple[ListenerView, ...]
+
+
+class AttachedView(msgspec.Struct, frozen=True, gc=False):
+    """One route object and the listeners that it is attached to."""
+
+    name: str
+    """`HTTPRoute default/shop`."""
+    listeners: tuple[str, ...]
+    """`default/edge/http`."""
+    rules: int
+
+
+class BackendView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One destination."""
+
+    name: str
+    """`Service default/shop:8080`."""
+    protocol: str
+    tls: bool
+    discovery: str
+    """`endpoints` (told by us) or `dns` (looked up by the proxy)."""
+    endpoints: tuple[str, ...]
+
+
+class ProxyView(msgspec.Struct, frozen=True, gc=False):
+    """One connected proxy."""
+
+    node: str
+    stream: int
+    live: int
+    """The last flight that it serves."""
+
+
+class RefusalView(msgspec.Struct, frozen=True, gc=False):
+    """One resource that a proxy refused; it serves on with what it had."""
+
+    type: str
+    name: str
+    message: str
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a gateway tells about itself."""
+
+    version: str
+    ready: bool
+    flight: int
+    """Number of the last change that was published."""
+    live: int
+    """Number of the last change that every connected proxy serves; -1: no proxy is connected."""
+    world: dict[str, tuple[ObjectView, ...]]
+    """Objects by kind."""
+    gateways: tuple[GatewayView, ...]
+    routes: tuple[AttachedView, ...]
+    backends: tuple[BackendView, ...]
+    findings: tuple[Notice, ...]
+    proxies: tuple[ProxyView, ...]
+    refusals: tuple[RefusalView, ...]
+
+
+def picture(engine: Engine) -> Picture:
+    """The picture as it is now; every list in an order that depends on nothing but its content."""
+    from importlib.metadata import version
+
+    graph, group = engine.graph, engine.group
+    return Picture(
+        version=version("tripylon"),
+        ready=is_ready(engine),
+        flight=group.flight,
+        live=live_flight(engine),
+        world=_world(graph),
+        gateways=gateways(graph),
+        routes=tuple(_attached(route) for _, route in sorted(graph.rows(ROUTE_PLANS).items())),
+        backends=tuple(_backend(graph, key) for key in sorted(graph.rows(CLUSTERS))),
+        findings=notices(graph.all_findings(), engine.problems, engine.locate),
+        proxies=tuple(ProxyView(each.node, each.number, each.settled) for each in group.sessions),
+        refusals=tuple(
+            RefusalView(url.rpartition("/")[2], name, refusal.message)
+            for (url, name), refusal in sorted(group.refusals.items())
+        ),
+    )
+
+
+def gateways(graph: Graph) -> tuple[GatewayView, ...]:
+    """Every gateway of ours with its listeners, hosts and routes."""
+    hosts: dict[tuple[Name, str], list[HostPlan]] = {}
+    for key, host in graph.rows(HOSTS).items():
+        plan = graph.get(GATEWAY_PLANS, key.table.gateway)
+        listener = owner(plan, key.table, key.hostname) if plan else None
+        if listener is not None:
+            hosts.setdefault((key.table.gateway, listener.name), []).append(host)
+    return tuple(
+        GatewayView(
+            str(name),
+            plan.accepted,
+            plan.addresses,
+            tuple(_listener(graph, plan, each, hosts.get((name, each.name), [])) for each in plan.listeners),
+        )
+        for name, plan in sorted(graph.rows(GATEWAY_PLANS).items())
+    )
+
+
+def _world(graph: Graph) -> dict[str, tuple[ObjectView, ...]]:
+    found: dict[str, list[ObjectView]] = {}
+    for resource in world.resources(graph):
+        view = ObjectView(str(resource.key), resource.metadata.generation)
+        found.setdefault(kind_of(resource).name, []).append(view)
+    return {kind: tuple(sorted(views, key=lambda view: view.name)) for kind, views in sorted(found.items())}
+
+
+def _listener(graph: Graph, plan: GatewayPlan, listener: Listener, hosts: list[HostPlan]) -> ListenerView:
+    tls = graph.get(GATEWAY_TLS, plan.name)
+    certificates = {each.listener: each.certificates for each in tls.listeners} if tls else {}
+    secured = listener.protocol != "HTTPS" or listener.name in certificates
+    return ListenerView(
+        name=listener.name,
+        port=listener.port,
+        protocol=listener.protocol,
+        hostname=listener.hostname,
+        serving=plan.accepted and listener.usable and secured,
+        certificates=tuple(str(name) for name in certificates.get(listener.name, ())),
+        hosts=tuple(
+            HostView(host.key.hostname or "*", tuple(_route(entry) for entry in host.entries))
+            for host in sorted(hosts, key=lambda host: host.key.hostname)
+        ),
+    )
+
+
+def _route(entry: RouteEntry) -> RouteView:
+    return RouteView(match_text(entry.match), _targets(entry), f"{entry.route} rule {entry.rule.index}")
+
+
+def match_text(match: Match) -> str:
+    """The conditions in one line; values of headers and parameters are left out, as they may be tokens."""
+    path = {"Exact": match.path or "/", "PathPrefix": f"{match.path}/*", "RegularExpression": f"~{match.path}"}
+    parts = [match.method, path[match.path_kind]]
+    parts += [f"header {header.name}" for header in match.headers]
+    parts += [f"query {parameter.name}" for parameter in match.query]
+    return " ".join(part for part in parts if part)
+
+
+def _targets(entry: RouteEntry) -> tuple[str, ...]:
+    rule = entry.rule
+    if rule.broken:
+        return ("500",)
+    if rule.filters.redirect is not None:
+        return (_redirect(rule.filters.redirect),)
+    total = sum(destination.weight for destination in rule.destinations)
+    if not total:
+        return ("500",)
+    return tuple(_destination(each, total) for each in rule.destinations if each.weight)
+
+
+def _redirect(redirect: Redirect) -> str:
+    changes = [
+        redirect.scheme,
+        redirect.hostname,
+        str(redirect.port or ""),
+        redirect.path.value if redirect.path else "",
+    ]
+    return " ".join(("redirect", str(redirect.status), *(change for change in changes if change)))
+
+
+def _destination(destination: Destination, total: int) -> str:
+    name = cluster_text(destination.cluster) if destination.cluster and not destination.broken else "500"
+    return name if destination.weight == total else f"{name} {round(100 * destination.weight / total)}%"
+
+
+def cluster_text(key: ClusterKey) -> str:
+    """`Service default/shop:8080`."""
+    return f"{key.kind} {key.namespace}/{key.name}" + (f":{key.port}" if key.port else "")
+
+
+def _attached(route: PlannedRoute) -> AttachedView:
+    return AttachedView(str(route.ref), tuple(_parents(route)), len(route.rules))
+
+
+def _parents(route: PlannedRoute) -> Iterator[str]:
+    for parent in route.parents:
+        for listener in parent.listeners:
+            yield f"{parent.gateway}/{listener}"
+
+
+def _backend(graph: Graph, key: ClusterKey) -> BackendView:
+    cluster, endpoints = graph.get(CLUSTERS, key), graph.get(ENDPOINTS, key)
+    return BackendView(
+        name=cluster_text(key),
+        protocol=key.protocol,
+        tls=bool(cluster and cluster.tls),
+        discovery=cluster.discovery if cluster else "endpoints",
+        endpoints=tuple(f"{each.address}:{each.port}" for each in endpoints.endpoints) if endpoints else (),
+    )
