@@ -14,11 +14,11 @@ from typing import Any
 from tripylon.api.gateway import AllowedRoutes, Gateway
 from tripylon.api.gateway import Listener as ListenerSpec
 from tripylon.api.meta import GATEWAY_GROUP
-from tripylon.findings import Finding
+from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.options import Options
 from tripylon.model.plan import GatewayPlan, Listener, Namespaces
-from tripylon.values import Built, Name
+from tripylon.values import Built, Name, intersect_hostnames
 from tripylon.world.world import GATEWAY_CLASSES, GATEWAYS
 
 ROUTE_KINDS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -27,6 +27,8 @@ ROUTE_KINDS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """Protocols that are served, each with the kinds of route that it takes."""
 
+CLASS_PLANS: Table[Name, bool] = Table("class plans")
+"""The GatewayClasses of ours, each with whether it is accepted."""
 GATEWAY_PLANS: Table[Name, GatewayPlan] = Table("gateway plans")
 SOCKETS: Table[Name, tuple[tuple[str, int], ...]] = Table("sockets")
 """The addresses and ports that each gateway of ours asks for."""
@@ -38,6 +40,7 @@ SOCKETS_BY_PLACE: Index[tuple[str, int], Name, tuple[tuple[str, int], ...]] = In
 def derives(options: Options) -> tuple[Derive[Name, Any], ...]:
     """The steps from Gateway objects to gateway plans, in order."""
     return (
+        Derive(CLASS_PLANS, (GATEWAY_CLASSES,), lambda read, name: _plan_class(read, name, options)),
         Derive(SOCKETS, (GATEWAYS,), lambda read, name: _sockets(read, name, options)),
         Derive(GATEWAY_PLANS, (GATEWAYS,), lambda read, name: plan_gateway(read, name, options)),
     )
@@ -49,6 +52,26 @@ def is_ours(read: Read, gateway: Gateway, options: Options) -> bool:
     if class_ is None:
         return options.standalone
     return class_.spec.controller_name == options.controller_name
+
+
+def _plan_class(read: Read, name: Name, options: Options) -> Built[bool, Finding] | None:
+    """Whether a class of ours can be had as it is written; its gateways are served by our defaults even if not."""
+    class_ = read.get(GATEWAY_CLASSES, name)
+    if class_ is None or class_.spec.controller_name != options.controller_name:
+        return None
+    parameters = class_.spec.parameters_ref
+    if parameters is None:
+        return Built(value=True)
+    finding = Finding(
+        object=class_.ref,
+        condition="Accepted",
+        reason="InvalidParameters",
+        message=f"GatewayClass `{class_.key}` refers to parameters of kind {parameters.group or 'core'}/"
+        f"{parameters.kind}, which is not supported",
+        hint="Leave `spec.parametersRef` out",
+        field="spec.parametersRef",
+    )
+    return Built(value=False, findings=(finding,))
 
 
 def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan, Finding] | None:
@@ -65,6 +88,7 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
     for found in refused.values():
         findings.extend(found)
     listeners = tuple(_listener(gateway, listener, refused, findings) for listener in gateway.spec.listeners)
+    findings.extend(_overlaps(gateway, refused))
     findings.extend(_unsupported(gateway))
     accepted = not any(finding.condition == "Accepted" and not finding.listener for finding in findings)
     return Built(GatewayPlan(name, addresses, listeners, accepted), tuple(findings))
@@ -272,6 +296,30 @@ def _conflicts(gateway: Gateway, listeners: Iterable[ListenerSpec]) -> dict[str,
     return refused
 
 
+def _overlaps(gateway: Gateway, refused: dict[str, tuple[Finding, ...]]) -> Iterator[Finding]:
+    """HTTPS listeners of one port whose hostnames overlap: a client may reuse one's connection for the other's host."""
+    served = [each for each in gateway.spec.listeners if each.protocol == "HTTPS" and each.name not in refused]
+    for listener in served:
+        others = [
+            other.name
+            for other in served
+            if other is not listener
+            and other.port == listener.port
+            and intersect_hostnames(other.hostname.lower(), listener.hostname.lower()) is not None
+        ]
+        if others:
+            yield _about(
+                gateway,
+                listener,
+                "OverlappingTLSConfig",
+                "OverlappingHostnames",
+                f"covers hostnames that {_names(others)} on port {listener.port} covers, too; clients that reuse a "
+                "connection for several hosts may reach the wrong one",
+                hint="Ignore this if their certificates cover no common name",
+                severity="info",
+            )
+
+
 def _names(names: list[str]) -> str:
     return ("listener " if len(names) == 1 else "listeners ") + ", ".join(f"`{name}`" for name in names)
 
@@ -287,7 +335,7 @@ def _conflict(gateway: Gateway, listener: ListenerSpec, reason: str, what: str, 
 def _taken_by_others(
     read: Read, gateway: Gateway, addresses: tuple[str, ...], refused: dict[str, tuple[Finding, ...]]
 ) -> dict[str, tuple[Finding, ...]]:
-    """Standalone, one proxy binds for all gateways: the older one keeps a socket, the younger one's listener is refused."""
+    """Standalone, one proxy binds for all gateways: the oldest keeps a socket, the others' listeners are refused."""
     taken: dict[str, tuple[Finding, ...]] = {}
     for listener in gateway.spec.listeners:
         owners = [_owner(read, address, listener.port) for address in addresses]
@@ -332,6 +380,17 @@ def _unsupported(gateway: Gateway) -> Iterator[Finding]:
             hint="Leave `spec.infrastructure.parametersRef` out",
             field="spec.infrastructure.parametersRef",
         )
+    if gateway.spec.tls is not None and gateway.spec.tls.backend is not None:
+        yield Finding(
+            object=gateway.ref,
+            severity="warning",
+            condition="ResolvedRefs",
+            reason="InvalidClientCertificateRef",
+            message=f"Gateway `{gateway.key}` asks for a client certificate towards backends, which is not supported; "
+            "none is presented",
+            hint="Use `spec.tls.secretRef` of a Backend",
+            field="spec.tls.backend",
+        )
 
 
 def _about(
@@ -343,11 +402,13 @@ def _about(
     *,
     hint: str = "",
     field: str = "",
+    severity: Severity = "error",
 ) -> Finding:
     """A finding on one listener; `what` follows the listener's name in the sentence."""
     place = next(i for i, each in enumerate(gateway.spec.listeners) if each.name == listener.name)
     return Finding(
         object=gateway.ref,
+        severity=severity,
         condition=condition,
         reason=reason,
         message=f"Listener `{listener.name}` of Gateway `{gateway.key}` {what}",

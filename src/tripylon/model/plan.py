@@ -195,6 +195,8 @@ class RoutePlan(msgspec.Struct, frozen=True, gc=False):
     attachments: tuple[Attachment, ...]
     clusters: tuple[ClusterKey, ...]
     """Every cluster that some rule uses, once."""
+    accepted: bool = True
+    """False: no rule can be built as written, so no listener counts the route as attached."""
 
 
 class RouteEntry(msgspec.Struct, frozen=True, gc=False):

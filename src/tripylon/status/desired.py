@@ -1,0 +1,83 @@
+"""The `status` that an object should have, from what the graph and the proxies say now.
+
+Pure: the same graph, object and time give the same status, and nothing is written anywhere. What other controllers
+wrote into a shared status is not looked at here; `merge.py` joins the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tripylon.api.gateway import Gateway, GatewayClass, GatewayClassStatus, GatewayStatus
+from tripylon.api.kinds import kind_of
+from tripylon.api.meta import Resource
+from tripylon.api.own import Backend, BackendStatus
+from tripylon.api.refs import ParentReference
+from tripylon.api.routes import GRPCRoute, HTTPRoute, RouteStatus
+from tripylon.graph import Graph
+from tripylon.model.options import Options
+from tripylon.status.conditions import Programming, Scribe
+from tripylon.status.gateways import class_status, gateway_status
+from tripylon.status.routes import backend_status, route_status
+
+Status = GatewayClassStatus | GatewayStatus | RouteStatus | BackendStatus
+
+FIRST_GENERATION = 1
+"""The generation of an object that was just made; objects in files do not state any."""
+
+
+def desired(
+    graph: Graph, resource: Resource, *, options: Options, programming: Programming | None, now: str
+) -> Status | None:
+    """The status that we give an object; None for kinds that have none, and for objects that are not ours.
+
+    `programming=None` means that there is no proxy (`check`): what could be programmed counts as programmed. `now` is
+    the time, in RFC 3339, of conditions that change; the others keep the time that `resource.status` states.
+    """
+    scribe = Scribe(resource.metadata.generation or FIRST_GENERATION, now, ())
+    match resource:
+        case GatewayClass():
+            return class_status(graph, resource, scribe)
+        case Gateway():
+            return gateway_status(graph, resource, scribe, programming)
+        case HTTPRoute() | GRPCRoute():
+            return route_status(graph, resource, scribe, options, programming)
+        case Backend():
+            return backend_status(graph, resource, scribe, programming)
+    return None
+
+
+def with_status(resource: Resource, status: Status | None, *, written: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An object with its status as plain values, in the order in which people read it.
+
+    `written` is the object as its author wrote it, for fields that the structs drop; by default the struct is printed.
+    """
+    kind = kind_of(resource)
+    plain: dict[str, Any] = dict(written) if written is not None else msgspec.to_builtins(resource)
+    plain.pop("status", None)
+    head = {
+        "apiVersion": plain.pop("apiVersion", "") or kind.api_version,
+        "kind": plain.pop("kind", "") or kind.name,
+    }
+    return head | plain | ({"status": status_values(status)} if status is not None else {})
+
+
+def status_values(status: Status) -> dict[str, Any]:
+    """A status as plain values, as it is sent and printed, with the defaults that readers look for."""
+    plain: dict[str, Any] = msgspec.to_builtins(status)
+    if isinstance(status, RouteStatus):
+        for entry, parent in zip(plain["parents"], status.parents, strict=True):
+            entry["parentRef"] = _parent_values(parent.parent_ref)
+    if isinstance(status, GatewayStatus):
+        for address, each in zip(plain.get("addresses", ()), status.addresses, strict=True):
+            address |= {"type": each.type, "value": each.value}
+        for entry, listener in zip(plain.get("listeners", ()), status.listeners, strict=True):
+            entry["supportedKinds"] = [{"group": each.group, "kind": each.kind} for each in listener.supported_kinds]
+    return plain
+
+
+def _parent_values(ref: ParentReference) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(ref)
+    return {"group": ref.group, "kind": ref.kind} | plain

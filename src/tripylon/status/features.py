@@ -1,0 +1,55 @@
+"""The features of the Gateway API that we offer, as `GatewayClass.status.supportedFeatures` lists them.
+
+The one place where a feature is claimed, each with what it rests on. A feature that needs Kubernetes (generated
+objects, ListenerSet) or a kind that is not read yet is not claimed.
+"""
+
+from __future__ import annotations
+
+from tripylon.api.gateway import SupportedFeature
+
+CLAIMS: tuple[tuple[str, str], ...] = (
+    ("GRPCRoute", "the kind is read and served: model/routes.py"),
+    ("GRPCRouteNamedRouteRule", "`rules[].name` is carried to the rule's plan"),
+    ("GRPCRouteRequestHeaderModifier", "the filter is the one of HTTPRoute: model/filters.py"),
+    ("Gateway", "the kind is read and served: model/gateways.py"),
+    ("GatewayAddressEmpty", "an address without value is the one that we bind by default"),
+    ("GatewayHTTPListenerIsolation", "each hostname of a port has one owner: model/listeners.py"),
+    ("GatewayPort8080", "any port may be bound"),
+    ("GatewayRouteHostnameIntersectionPrecedence", "a route's own hostname orders first: model/order.py"),
+    ("GatewayStaticAddresses", "`spec.addresses` are bound, and judged one by one"),
+    ("HTTPRoute", "the kind is read and served: model/routes.py"),
+    ("HTTPRoute303RedirectStatusCode", "all five status codes of the filter are passed on"),
+    ("HTTPRoute307RedirectStatusCode", "all five status codes of the filter are passed on"),
+    ("HTTPRoute308RedirectStatusCode", "all five status codes of the filter are passed on"),
+    ("HTTPRouteBackendProtocolH2C", "`appProtocol` decides the protocol of a cluster: model/backends.py"),
+    ("HTTPRouteBackendProtocolWebSocket", "every route may be upgraded to WebSocket"),
+    ("HTTPRouteBackendRequestHeaderModification", "filters on a backendRef are those of its share of requests"),
+    ("HTTPRouteBackendTimeout", "`timeouts.backendRequest` bounds each try"),
+    ("HTTPRouteBackendURLRewrite", "filters on a backendRef are those of its share of requests"),
+    ("HTTPRouteCORS", "the filter is passed on whole: model/filters.py"),
+    ("HTTPRouteDestinationPortMatching", "a parentRef's `port` chooses listeners: model/routes.py"),
+    ("HTTPRouteHostRewrite", "the filter is passed on whole"),
+    ("HTTPRouteMethodMatching", "matches and their precedence are whole: model/matches.py, model/order.py"),
+    ("HTTPRouteNamedRouteRule", "`rules[].name` is carried to the rule's plan"),
+    ("HTTPRouteParentRefPort", "a parentRef's `port` chooses listeners: model/routes.py"),
+    ("HTTPRoutePathRedirect", "the filter is passed on whole"),
+    ("HTTPRoutePathRewrite", "the filter is passed on whole"),
+    ("HTTPRoutePortRedirect", "the port of the answer is worked out for each listener"),
+    ("HTTPRouteQueryParamMatching", "matches and their precedence are whole: model/matches.py, model/order.py"),
+    ("HTTPRouteRequestMirror", "a mirror is a second destination: model/filters.py"),
+    ("HTTPRouteRequestMultipleMirrors", "a rule may have any number of mirrors"),
+    ("HTTPRouteRequestPercentageMirror", "percent and fraction are passed on exactly"),
+    ("HTTPRouteRequestTimeout", "`timeouts.request` bounds all tries together"),
+    ("HTTPRouteResponseHeaderModification", "the filter is passed on whole"),
+    ("HTTPRouteRetryCodes", "only the listed codes are tried again, `attempts: 0` never"),
+    ("HTTPRouteRetryConnectionError", "a connection that fails is tried again whatever the codes are"),
+    ("HTTPRouteSchemeRedirect", "the filter is passed on whole"),
+    ("ReferenceGrant", "asked for before the target is looked for: world/grants.py"),
+)
+"""(feature, what it rests on), in the order of names."""
+
+
+def supported_features() -> tuple[SupportedFeature, ...]:
+    """The features as the status of a class lists them: sorted."""
+    return tuple(SupportedFeature(name=name) for name in sorted(name for name, _ in CLAIMS))
