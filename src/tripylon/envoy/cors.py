@@ -1,4 +1,4 @@
-"""Cross-origin requests (HTTPCORSFilter), by Envoy's cors filter: off in the chain, on for the routes that ask for it."""
+"""Cross-origin requests (HTTPCORSFilter), by Envoy's cors filter: off in the chain, on for routes that ask for it."""
 
 from __future__ import annotations
 
