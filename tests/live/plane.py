@@ -1,4 +1,4 @@
-"""A small control plane for the tests of Envoy's life: one listener, one route, one backend, everything else as in `run`.
+"""A small control plane for the tests of Envoy's life: one listener, one backend, everything else as in `run`.
 
 Run as `python -m tests.live.plane STATE PORT BACKEND_PORT ANSWER LIMIT_S`; it prints one line of JSON (`Up`) once its
 configuration is live, and drains Envoy when its standard input closes. Killed, it leaves Envoy running.
@@ -7,11 +7,12 @@ configuration is live, and drains Envoy when its standard input closes. Killed, 
 from __future__ import annotations
 
 import asyncio
-import os
+import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
+import structlog
 from google.protobuf.message import Message
 
 from tripylon.envoy.bootstrap import bootstrap
@@ -23,10 +24,12 @@ from tripylon.pb import pack, type_url
 from tripylon.pb.descriptors import envoy_binary
 from tripylon.pb.messages import (
     AggregatedConfigSource,
+    ApiVersion,
     Cluster,
     ClusterLoadAssignment,
     ConfigSource,
     DirectResponseAction,
+    Duration,
     HttpConnectionManager,
     HttpFilter,
     LbEndpoint,
@@ -38,13 +41,14 @@ from tripylon.pb.messages import (
     RouteConfiguration,
     RouteMatch,
     Router,
+    SocketAddress,
     VirtualHost,
 )
 from tripylon.xds.cache import Group
 from tripylon.xds.server import XdsServer
 from tripylon.xds.snapshot import Resource, make_resource
 
-ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version="V3")
+ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
 
 class Up(msgspec.Struct):
@@ -65,28 +69,26 @@ def resources(port: int, backend_port: int, answer: str) -> dict[str, dict[str, 
     direct.body.inline_string = answer
     routes = [
         Route(match=RouteMatch(path="/answer"), direct_response=direct),
-        Route(match=RouteMatch(prefix="/"), route=RouteAction(cluster="backend", timeout={"seconds": 60})),
+        Route(match=RouteMatch(prefix="/"), route=RouteAction(cluster="backend", timeout=Duration(seconds=60))),
     ]
     manager = HttpConnectionManager(stat_prefix="edge", rds=Rds(route_config_name="edge", config_source=ADS))
     manager.http_filters.append(HttpFilter(name="router", typed_config=pack(Router())))
     listener = Listener(name="edge")
     _set_address(listener.address.socket_address, port)
     listener.filter_chains.add().filters.add(name="http", typed_config=pack(manager))
-    made = {
-        "backend": cluster,
-        "backend ": ClusterLoadAssignment(
-            cluster_name="backend", endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
-        ),
-        "edge": listener,
-        "edge ": RouteConfiguration(
-            name="edge", virtual_hosts=[VirtualHost(name="all", domains=["*"], routes=routes)]
-        ),
-    }
-    return {type_url(message): {name.strip(): _resource(name.strip(), message)} for name, message in made.items()}
+    endpoints = ClusterLoadAssignment(cluster_name="backend", endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])])
+    virtual_host = VirtualHost(name="all", domains=["*"], routes=routes)
+    made: list[tuple[str, Message]] = [
+        ("backend", cluster),
+        ("backend", endpoints),
+        ("edge", listener),
+        ("edge", RouteConfiguration(name="edge", virtual_hosts=[virtual_host])),
+    ]
+    return {type_url(message): {name: _resource(name, message)} for name, message in made}
 
 
-def _set_address(address: Message, port: int) -> None:
-    address.MergeFrom(type(address)(address="127.0.0.1", port_value=port))
+def _set_address(address: SocketAddress, port: int) -> None:
+    address.address, address.port_value = "127.0.0.1", port
 
 
 def _resource(name: str, message: Message) -> Resource:
@@ -97,7 +99,9 @@ async def serve(state: StateDir, port: int, backend_port: int, answer: str, limi
     """What `run` does with Envoy, in the same order."""
     binary = envoy_binary()
     config = bootstrap("plane", "test", ads=str(state.ads_socket), admin=str(state.admin_socket))
-    envoy = EnvoyProcess(Launch(binary=binary, bootstrap=config, node_id="plane", concurrency=1), state)
+    launch = Launch(binary=binary, bootstrap=config, node_id="plane", concurrency=1)
+    # Envoy outlives us: it must not hold the pipe to the test open.
+    envoy = EnvoyProcess(launch, state, stdout=subprocess.DEVNULL)
     adopted = await envoy.adopt()
     check_ports([("127.0.0.1", port)], ours={envoy.pid} if envoy.pid else (), envoy_binary=binary)
     group = Group()
@@ -120,7 +124,7 @@ async def serve(state: StateDir, port: int, backend_port: int, answer: str, limi
 
 def main() -> None:
     folder, port, backend_port, answer, limit_s = sys.argv[1:]
-    os.environ.setdefault("NO_COLOR", "1")
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     with open_state(Path(folder)) as state:
         asyncio.run(serve(state, int(port), int(backend_port), answer, float(limit_s)))
 
