@@ -6,12 +6,15 @@ questions, so that an Envoy which was replaced behind the same path is simply th
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -114,22 +117,38 @@ class EnvoyAdmin:
     async def _ask(
         self, method: str, path: str, query: Mapping[str, str] | None = None, *, okay: tuple[int, ...] = (200,)
     ) -> bytes:
-        import aiohttp
-
-        timeout = aiohttp.ClientTimeout(total=self._timeout_s)
-        connector = aiohttp.UnixConnector(path=str(self.path))
+        target = f"{path}?{urlencode(query)}" if query else path
         try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.request(method, f"http://envoy{path}", params=query) as answer,
-            ):
-                body = await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # The time limit is on each step in the thread, so that it ends too, and on the whole here.
+            answering = asyncio.to_thread(_exchange, self.path, method, target, timeout_s=self._timeout_s)
+            status, body = await asyncio.wait_for(answering, self._timeout_s)
+        except (HTTPException, TimeoutError, OSError) as error:
             reason = str(error) or f"no answer within {self._timeout_s:g} s"
             raise AdminError(f"Envoy's administration at {self.path} does not answer {path}: {reason}") from error
-        if answer.status not in okay:
-            raise AdminError(f"Envoy's administration answered {path} with status {answer.status}")
+        if status not in okay:
+            raise AdminError(f"Envoy's administration answered {path} with status {status}")
         return body
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP/1.1 over a Unix socket; the standard library's client starts in a tenth of the time of a full-grown one."""
+
+    def __init__(self, path: Path, *, timeout_s: float) -> None:
+        super().__init__("envoy", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Open the connection."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _exchange(path: Path, method: str, target: str, *, timeout_s: float) -> tuple[int, bytes]:
+    with closing(_UnixConnection(path, timeout_s=timeout_s)) as connection:
+        connection.request(method, target)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 def count_activity(gauges: Mapping[str, int]) -> Activity:
