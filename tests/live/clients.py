@@ -16,11 +16,15 @@ import grpc  # type: ignore[import-untyped]
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import msgspec
 from tests.live.echo_servers import GRPC_SERVICE
+from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 TIMEOUT_S = 10.0
+ProtocolError = (http.client.HTTPException, h2.exceptions.ProtocolError, WebSocketException)
+"""What clients raise when the answer is none, besides OSError."""
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
-"""Completes the manifests of live tests: what every object has alike, free ports, addresses, certificates, places of pods.
+"""Completes the manifests of live tests: what every object has alike, ports, addresses, certificates, places of pods.
 
-Tests write ports as the specification's examples do (80, 443, 8080 …); the system hands out the real ones, and every
-Gateway gets a loopback address of its own. In strings, `${port:80}` is the real port, `${address:infra/edge}` the address
-of a Gateway, `${pod:infra/echo-v1:0}` that of a pod, `${target:infra/echo-v1:http}` the port of a deployment's pods,
+Tests write ports as they are in the field (80, 443, 8080 …); the system hands out the real ones, and every Gateway gets
+a loopback address of its own. In strings, `${port:80}` is the real port, `${address:infra/edge}` the address of a
+Gateway, `${pod:infra/echo-v1:0}` that of a pod, `${target:infra/echo-v1:http}` the port of a deployment's pods,
 `${refused}` a port where nobody listens and `${uuid}` a new identifier.
 """
 
@@ -16,7 +16,6 @@ import uuid
 from pathlib import Path
 
 import yaml
-
 from tests.live.certificates import Authority
 from tests.live.fleet import Fleet, Manifest, loopback
 
@@ -30,6 +29,7 @@ VERSIONS = {
     "EndpointSlice": "discovery.k8s.io/v1",
     "Backend": "gateway.tripylon.dev/v1alpha1",
 }
+CLUSTER_KINDS = frozenset({"Namespace", "GatewayClass"})
 DEFAULT_NAMESPACE = "infra"
 BASE = Path(__file__).with_name("base.yaml")
 _PLACEHOLDER = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
@@ -101,7 +101,7 @@ class Places:
         kind = str(filled["kind"])
         filled.setdefault("apiVersion", VERSIONS.get(kind, "v1"))
         metadata = filled["metadata"]
-        if kind not in {"Namespace", "GatewayClass"}:
+        if kind not in CLUSTER_KINDS:
             metadata.setdefault("namespace", DEFAULT_NAMESPACE)
         if kind == "Gateway":
             self._complete_gateway(f"{metadata['namespace']}/{metadata['name']}", filled["spec"])

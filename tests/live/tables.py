@@ -11,9 +11,8 @@ from typing import Literal
 
 import msgspec
 import yaml
-
 from tests.live.fleet import Manifest
-from tests.live.manifests import full_name
+from tests.live.manifests import CLUSTER_KINDS, full_name
 
 FOLDER = Path(__file__).with_name("tables")
 
@@ -24,8 +23,8 @@ Values = dict[str, str | list[str]]
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One request and what is expected of it.
 
-    An expected `pod` also means that the pod saw the path and the Host that were sent, unless `seen_path` or `seen_host`
-    say otherwise.
+    An expected `pod` also means that the pod saw the path and the Host that were sent, unless `seen_path` or
+    `seen_host` say otherwise.
     """
 
     about: str = ""
@@ -101,7 +100,7 @@ class ObjectStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def identity(self) -> str:
         """`Kind namespace/name`."""
         kind, _, name = self.of.partition(" ")
-        return f"{kind} {full_name(name)}"
+        return self.of if kind in CLUSTER_KINDS else f"{kind} {full_name(name)}"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,6 +110,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     apply: list[Manifest] = []
     delete: tuple[str, ...] = ()
     """Objects to be deleted, written as in `ObjectStatus.of`."""
+    broken: bool = False
+    """Whether the objects are invalid on purpose."""
     requests: tuple[Row, ...] = ()
     status: tuple[ObjectStatus, ...] = ()
 

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.live import clients
 from tests.live.fleet import Fleet
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with Fleet(tmp_path_factory.mktemp("fleet")) as running:
-        yield running
 
 
 def target(fleet: Fleet, port: str, *, name: str = "infra/echo-v1", pod: int = 0) -> clients.Target:
