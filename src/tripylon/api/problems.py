@@ -116,7 +116,7 @@ def _of_value(name: str, limit: Any, value: Any, node: Mapping[str, Any], words:
     hint = ""
     match name:
         case "type":
-            wanted, got, hint = _TYPES[str(limit)], _shape(value), _type_hint(limit, value)
+            wanted, got, hint = _type_of(node, words), _shape(value), _type_hint(node, value)
         case "enum":
             allowed = [str(each) for each in limit]
             near = _nearest(str(value), allowed)
@@ -149,10 +149,17 @@ def _size(name: str, limit: int, value: Any) -> str:
     return f"must have {bound} {limit} {unit}, not {len(value)}"
 
 
-def _type_hint(wanted: Any, value: Any) -> str:
-    match wanted, value:
+def _type_of(node: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    return words.get(node.get("pattern", ""), _TYPES[node["type"]])
+
+
+def _type_hint(node: Mapping[str, Any], value: Any) -> str:
+    match node["type"], value:
+        case _, None:
+            return "remove it or fill it in"
         case "string", bool() | int() | float():
-            return f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+            quoted = str(value).lower() if isinstance(value, bool) else str(value)
+            return f'put it in quotes: "{quoted}"' if re.search(node.get("pattern", ""), quoted) else ""
         case "integer" | "boolean", str():
             return "remove the quotes" if value.lower() in ("true", "false") or value.lstrip("-").isdigit() else ""
         case "array", dict():
