@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-import envoy
+import envoy  # type: ignore[import-untyped]
 from tripylon.envoy.bootstrap import bootstrap
 from tripylon.pb import pack
 from tripylon.pb.messages import (
@@ -60,7 +60,7 @@ def _address(port: int) -> Address:
 
 def cluster(name: str, *, connect_timeout_s: int = 1, bad: bool = False) -> Changes:
     """An EDS cluster; a bad one has no source for its endpoints."""
-    message = Cluster(name=name, type="EDS")
+    message = Cluster(name=name, type=Cluster.EDS)
     message.connect_timeout.seconds = connect_timeout_s
     if not bad:
         message.eds_cluster_config.eds_config.CopyFrom(_ads())

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from grpclib.client import Channel
+from grpclib.const import Cardinality
+
 from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, VHDS, parent
 
 if TYPE_CHECKING:
@@ -27,9 +30,7 @@ Verdict = Callable[[str, str, bytes], str]
 class Proxy:
     """One simulated Envoy; `connect` and then `receive` return the requests to send, in order."""
 
-    def __init__(
-        self, node: str, references: References, *, verdict: Verdict = lambda _url, _name, _message: ""
-    ) -> None:
+    def __init__(self, node: str, references: References, *, verdict: Verdict = lambda *_: "") -> None:
         self.node = node
         self.held: dict[str, dict[str, bytes]] = {url: {} for url in BY_URL}
         """What it has, by type URL and name."""
@@ -57,8 +58,11 @@ class Proxy:
             return []
         complaint = self._apply(response)
         asking = self._ask()
-        self._withheld.append((response.nonce, complaint)) if url == CDS else None
-        answers = [] if url == CDS else [self._acknowledgement(url, response.nonce, complaint)]
+        answers = []
+        if url == CDS:
+            self._withheld.append((response.nonce, complaint))
+        else:
+            answers.append(self._acknowledgement(url, response.nonce, complaint))
         if not self.warming():
             answers += [self._acknowledgement(CDS, nonce, why) for nonce, why in self._withheld]
             self._withheld = []
@@ -150,6 +154,16 @@ class Proxy:
             request.node.id = self.node
             self._said_who = True
         return request
+
+
+async def follow(proxy: Proxy, channel: Channel) -> None:
+    """Runs `proxy` on one stream until the server ends it; `channel` uses `RawCodec`."""
+    async with channel.request(METHOD, Cardinality.STREAM_STREAM, bytes, bytes) as stream:
+        for request in proxy.connect():
+            await stream.send_message(request.SerializeToString())
+        async for payload in stream:
+            for request in proxy.receive(payload):
+                await stream.send_message(request.SerializeToString())
 
 
 def envoy_references(url: str, message: bytes) -> list[tuple[str, str]]:

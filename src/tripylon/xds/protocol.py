@@ -117,7 +117,7 @@ class Stream:
     @property
     def deadline(self) -> float | None:
         """When `responses` has to be called again even if nothing happens; None for not at all."""
-        return min((due for subscription in self._held_types for due in subscription.due.values()), default=None)
+        return min((when for subscription in self._held_types for when, _ in subscription.due.values()), default=None)
 
     def waits_for(self) -> dict[str, tuple[str, ...]]:
         """Route resources, by type, that the proxy has yet to ask for; they keep a flight from settling."""
@@ -151,14 +151,23 @@ class Stream:
         return Response(url, nonce, payload, batch)
 
     def _release(self, now: float) -> None:
-        """Starts the grace of held removals whose routes the proxy has, and makes due those whose grace is over."""
+        """Starts the grace of held removals whose routes the proxy has, and makes due those whose grace is over.
+
+        Route resources that the proxy has not asked for do not count: it has no older version of them. A proxy that
+        comes back says within the grace what it has, so its routes are known when the grace is over.
+        """
         if not any(subscription.held or subscription.due for subscription in self._held_types):
             return
-        reached = min(self.settled, min(subscription.clinging() for subscription in self._route_types) - 1)
+        reached = min(min(routes.owed(), routes.clinging()) for routes in self._route_types) - 1
         for subscription in self._held_types:
-            for name in [name for name, flight in subscription.held.items() if flight <= reached]:
-                del subscription.held[name]
-                subscription.due[name] = now + self._view.grace_s
-            for name in [name for name, due in subscription.due.items() if due <= now]:
+            over = [(name, flight) for name, (when, flight) in subscription.due.items() if when <= now]
+            for name, flight in over:
                 del subscription.due[name]
-                subscription.dirty[name] = self._view.flight
+                if flight <= reached:
+                    subscription.dirty[name] = self._view.flight
+                else:
+                    subscription.held[name] = flight
+            for name in [name for name, flight in subscription.held.items() if flight <= reached]:
+                subscription.due[name] = (now + self._view.grace_s, subscription.held.pop(name))
+        if self._view.grace_s <= 0 and any(subscription.due for subscription in self._held_types):
+            self._release(now)

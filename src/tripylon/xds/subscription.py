@@ -112,8 +112,8 @@ class Subscription:
         self.rejected: dict[str, Rejection] = {}
         self.held: dict[str, int] = {}
         """Names to remove once the proxy has the routes of this flight."""
-        self.due: dict[str, float] = {}
-        """Names to remove at this time."""
+        self.due: dict[str, tuple[float, int]] = {}
+        """Names to remove at this time, if the proxy still has the routes of this flight then."""
 
     # What the group changes
 
@@ -210,8 +210,11 @@ class Subscription:
                 self.wildcard = False
             self.names.discard(name)
             for gone in self._forgotten(name):
-                for place in (self.sent, self.dirty, self.rejected, self.held, self.due):
-                    place.pop(gone, None)
+                self.sent.pop(gone, None)
+                self.dirty.pop(gone, None)
+                self.rejected.pop(gone, None)
+                self.held.pop(gone, None)
+                self.due.pop(gone, None)
                 self.urgent.discard(gone)
                 self.ahead.discard(gone)
         if not self.names and not self.wildcard:
@@ -343,9 +346,12 @@ class Subscription:
         return name.startswith("xdstp:") and name.endswith("/*")
 
     def low(self) -> int:
-        """The oldest flight of which something is still owed or unacknowledged."""
+        """The oldest flight of which something is still expected to be asked for, owed or unacknowledged."""
+        return min(min(self.expected.values(), default=NEVER), self.owed())
+
+    def owed(self) -> int:
+        """The oldest flight of which something that the proxy has asked for is still owed or unacknowledged."""
         return min(
-            min(self.expected.values(), default=NEVER),
             min(self.dirty.values(), default=NEVER),
             min((batch.flight for batch in self.flying.values()), default=NEVER),
             min((flight for _, flight in self.retries), default=NEVER),
