@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -112,6 +113,21 @@ async def test_taken_over_without_its_pid_file(state: StateDir) -> None:
         record = read_record(state)
         assert record
         assert record.process.pid == first.pid
+
+
+async def test_taken_over_while_it_still_starts(state: StateDir) -> None:
+    first = EnvoyProcess(launch(state), state)
+    starting = asyncio.create_task(first.start())
+    while first.pid is None:
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    second = EnvoyProcess(launch(state), state)
+    try:
+        assert await second.adopt()
+        assert second.pid == first.pid
+    finally:
+        await first.drain_and_stop(0)
 
 
 @pytest.mark.parametrize("options", [{"concurrency": 2}, {"cluster": "another"}])
@@ -321,6 +337,16 @@ async def test_a_zombie_has_ended(stranger: subprocess.Popen[bytes]) -> None:
 def test_no_signal_for_another_process(stranger: subprocess.Popen[bytes]) -> None:
     assert not processes.send_signal(Process(stranger.pid, "long ago"), signal.SIGKILL)
     assert stranger.poll() is None
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps, which tells the start time where there is no /proc")
+def test_identity_without_proc(stranger: subprocess.Popen[bytes]) -> None:
+    started = processes._started_ps(stranger.pid)
+    assert started
+    assert processes._started_ps(stranger.pid) == started
+    stranger.kill()
+    stranger.wait()
+    assert processes._started_ps(stranger.pid) == ""
 
 
 async def test_nobody_answers(state: StateDir) -> None:

@@ -29,6 +29,8 @@ input()
 def taken(request: pytest.FixtureRequest) -> Iterator[tuple[str, int, int]]:
     """Address, port and process id of another process that listens."""
     address = str(request.param)
+    if ":" in address and ports.try_bind(address, 0):
+        pytest.skip("this machine has no IPv6")
     with subprocess.Popen(
         [sys.executable, "-c", LISTEN, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
