@@ -29,12 +29,12 @@ def cut(data: bytes) -> list[tuple[bytes, int, int]]:
         (b"---\n---\n--- \n", []),
         (b"a: 1", [(b"a: 1", 1, 1)]),
         (b"\xef\xbb\xbfa: 1", [(b"a: 1", 1, 1)]),
-        (b"a: 1\n---\nb: 2\n", [(b"a: 1", 1, 1), (b"\nb: 2\n", 2, 4)]),
-        (b"---\na: 1\n---", [(b"\na: 1", 1, 4)]),
-        (b"--- {a: 1}\n--- # x\r\nb: 1\r\n", [(b" {a: 1}", 1, 4), (b" # x\r\nb: 1\r\n", 2, 4)]),
-        (b"a: 1\n...\nb: 1\n", [(b"a: 1", 1, 1), (b"\nb: 1\n", 2, 4)]),
+        (b"a: 1\n---\nb: 2\n", [(b"a: 1\n", 1, 1), (b"\nb: 2\n", 2, 4)]),
+        (b"---\na: 1\n---", [(b"\na: 1\n", 1, 4)]),
+        (b"--- {a: 1}\n--- # x\r\nb: 1\r\n", [(b" {a: 1}\n", 1, 4), (b" # x\r\nb: 1\r\n", 2, 4)]),
+        (b"a: 1\n...\nb: 1\n", [(b"a: 1\n", 1, 1), (b"\nb: 1\n", 2, 4)]),
         (b"---x: 1\n----\n", [(b"---x: 1\n----\n", 1, 1)]),
-        (b"a: |\n x\n ---\n ...\n y\n---\nb: 1", [(b"a: |\n x\n ---\n ...\n y", 1, 1), (b"\nb: 1", 6, 4)]),
+        (b"a: |\n x\n ---\n ...\n y\n---\nb: 1", [(b"a: |\n x\n ---\n ...\n y\n", 1, 1), (b"\nb: 1", 6, 4)]),
         (b"%YAML 1.2\n# c\n---\na: 1\n", [(b"\na: 1\n", 3, 4)]),
     ],
 )
@@ -46,6 +46,11 @@ def test_equal_documents_have_equal_digests() -> None:
     first, second, third = documents(b"\na: 1\n---\na: 1\n---\na: 2")
     assert first.data == second.data
     assert first.digest == second.digest != third.digest
+
+
+def test_a_block_of_text_keeps_its_end_before_a_marker() -> None:
+    data = b"a: |\n x\n---\na: |\n x\n...\n---\na: |\n x\n"
+    assert [parse(text_of(document)) for document in documents(data)] == [{"a": "x\n"}] * 3
 
 
 @given(st.lists(st.sampled_from(["a: 1", "---", "--- # c", "...", "", "# c", " - x", "---x", "\r"]), max_size=12))

@@ -211,8 +211,10 @@ def _cut(data: bytes, marker: bytes, line: int, column: int) -> list[tuple[bytes
     at = (line, column + len(marker) if at_start else column)
     for part in parts:
         whole = part[0] if len(part) == 1 else (b"\n" + marker).join(part)
+        if part is not parts[-1]:
+            whole += b"\n"  # The end of its last line, which the text of a block scalar may end with.
         found.append((whole, *at))
-        line += whole.count(b"\n") + 1
+        line += whole.count(b"\n")
         at = (line, 1 + len(marker))
     return found
 
