@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -51,6 +52,14 @@ def test_our_own_envoy_is_not_in_the_way(taken: tuple[str, int, int]) -> None:
     address, port, pid = taken
     check_ports([(address, port)], ours={pid})
     assert len(port_problems([(address, port)], ours={pid + 1})) == 1
+
+
+@pytest.mark.skipif(shutil.which("lsof") is None, reason="needs lsof, which is asked where there is no /proc")
+def test_who_is_in_the_way_without_proc(taken: tuple[str, int, int]) -> None:
+    _, port, pid = taken
+    ((holder, name),) = ports._listening_lsof(port)
+    assert holder == pid
+    assert name.startswith("python")
 
 
 def test_another_address_is_free(taken: tuple[str, int, int]) -> None:
