@@ -124,13 +124,13 @@ def kind_of(resource: Resource | type[Resource]) -> Kind:
 def decode(kind: Kind, obj: dict[str, Any]) -> Resource:
     """The struct of an object that was read from YAML or JSON. Bounds and rules are not checked: see `validate.py`.
 
-    Unknown fields are dropped, values that are null count as absent. DecodeError when a required field is missing or a
-    value has the wrong type.
+    Unknown fields are dropped, values that are null count as absent, and 80.0 is the same as 80. DecodeError when a
+    required field is missing or a value has the wrong type.
     """
     try:
         return msgspec.convert(obj, kind.struct)
     except msgspec.ValidationError:
-        return _decode_without_nulls(kind, obj)
+        return _decode_tolerantly(kind, obj)
 
 
 def decode_json(data: bytes) -> Resource:
@@ -150,7 +150,7 @@ def decode_as(kind: Kind, data: bytes) -> Resource:
     try:
         return decoder(kind.struct).decode(data)
     except msgspec.ValidationError:
-        return _decode_without_nulls(kind, msgspec.json.decode(data))
+        return _decode_tolerantly(kind, msgspec.json.decode(data))
     except msgspec.DecodeError as error:
         raise DecodeError(f"{kind.name} is no JSON: {error}") from error
 
@@ -194,8 +194,17 @@ def _by_struct() -> dict[type[Resource], Kind]:
     return {kind.struct: kind for kind in KINDS}
 
 
-def _decode_without_nulls(kind: Kind, obj: Any) -> Resource:
+def _decode_tolerantly(kind: Kind, obj: Any) -> Resource:
     try:
-        return msgspec.convert(drop_nulls(obj), kind.struct)
+        return msgspec.convert(_whole_numbers(drop_nulls(obj)), kind.struct)
     except msgspec.ValidationError as error:
         raise DecodeError(f"{kind.name} cannot be read: {error}") from error
+
+
+def _whole_numbers(value: Any) -> Any:
+    """A copy in which floats without a fraction are integers, as a schema's `integer` allows them."""
+    if isinstance(value, dict):
+        return {key: _whole_numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
