@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
-from tripylon.api.cel import compile_rule
+from tripylon.api.cel import Rule, compile_rule
 from tripylon.api.kinds import Kind, drop_nulls
 from tripylon.api.markers import Part, Text
 from tripylon.api.meta import ObjectMeta, Resource
@@ -198,9 +198,15 @@ def _inner_checks(node: Schema) -> Iterable[Check]:
         yield _each_holds(each_check)
 
 
+@cache
+def _compiled(expression: str) -> Rule:
+    """A rule's function; many kinds share their rules."""
+    return compile_rule(expression)
+
+
 def _rules_hold(rules: Iterable[Mapping[str, str]]) -> Check:
     compiled = [
-        (compile_rule(rule["rule"]), rule["message"], tuple(rule.get("fieldPath", "").split(".")[1:])) for rule in rules
+        (_compiled(rule["rule"]), rule["message"], tuple(rule.get("fieldPath", "").split(".")[1:])) for rule in rules
     ]
 
     def check(value: Any, path: Path, problems: list[Problem]) -> None:
