@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -204,16 +204,19 @@ def _compiled(expression: str) -> Rule:
     return compile_rule(expression)
 
 
-def _rules_hold(rules: Iterable[Mapping[str, str]]) -> Check:
-    compiled = [
-        (_compiled(rule["rule"]), rule["message"], tuple(rule.get("fieldPath", "").split(".")[1:])) for rule in rules
+def _rules_hold(rules: Sequence[Mapping[str, str]]) -> Check:
+    every_rule_holds = _compiled(" && ".join(f"({rule['rule']})" for rule in rules))
+    single = [
+        (rule["rule"], tuple(rule.get("fieldPath", "").split(".")[1:]), *rule["message"].partition("; ")[::2])
+        for rule in rules
     ]
 
     def check(value: Any, path: Path, problems: list[Problem]) -> None:
-        for holds, message, below in compiled:
-            if not holds(value, None):
-                what, _, hint = message.partition("; ")
-                problems.append(problem_at((*path, *below), what, hint))
+        if every_rule_holds(value, None):
+            return
+        for expression, below, predicate, hint in single:
+            if not _compiled(expression)(value, None):
+                problems.append(problem_at((*path, *below), predicate, hint))
 
     return check
 
