@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 from collections import deque
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.xds.scripted import URLS, flight, refers
+from tests.xds.scripted import flight, refers
 
 from tripylon.pb.messages import DeltaDiscoveryRequest
 from tripylon.xds.cache import Group, Session
@@ -121,7 +122,8 @@ def contents(draw: st.DrawFn) -> Content:
 
     def route() -> str:
         words = f"{draw(version)}{draw(health)}"
-        return f"{words} cds:{draw(st.sampled_from(sorted(clusters)))}" if clusters and draw(st.sampled_from([True, False])) else words
+        refers_to = draw(st.sampled_from(["", *sorted(clusters)]))
+        return f"{words} cds:{refers_to}" if refers_to else words
 
     configurations = draw(st.sets(st.sampled_from(CONFIGURATIONS)))
     hosts = draw(st.sets(st.sampled_from([f"{rc}/{host}" for rc in CONFIGURATIONS for host in "xyz"])))
@@ -197,25 +199,32 @@ def test_every_proxy_ends_with_the_groups_content(actions: list[Content | tuple[
     check_end(machine)
 
 
-def test_long_churn_without_rejections() -> None:
-    """Thousands of small changes to one site; the law is checked after every message."""
+@pytest.mark.parametrize("bad_share", [0.0, 0.1, 0.5])
+def test_long_churn(bad_share: float) -> None:
+    """Thousands of small changes to one site, some refused; make before break is checked after every message."""
     chance = random.Random(7)
     machine = Machine()
     for wire in machine.wires:
         wire.connect(machine.group)
+    clusters = list(CLUSTERS)
+
+    def route() -> str:
+        return f"cds:{chance.choice(clusters)}{' bad' if chance.random() < bad_share else ''}"
+
     for round_ in range(2000):
-        clusters = chance.sample(CLUSTERS, chance.randint(1, 3))
+        if chance.random() < 0.2:
+            clusters = chance.sample(CLUSTERS, chance.randint(1, 3))
         machine.publish(
             flight(
                 CDS={name: f"{chance.randint(0, 1)} eds:{name}" for name in clusters},
                 EDS=dict.fromkeys(clusters, str(round_ % 3)),
                 LDS={"l": "rds:r0"},
-                RDS={"r0": f"cds:{chance.choice(clusters)}"},
-                VHDS={f"r0/{host}": f"cds:{chance.choice(clusters)}" for host in "xyz" if chance.random() < 0.7},
+                RDS={"r0": route()},
+                VHDS={f"r0/{host}": route() for host in "xyz" if chance.random() < 0.9},
             )
         )
         for wire in machine.wires:
-            for _ in range(chance.randint(0, 6)):
+            for _ in range(chance.randint(0, 12)):
                 wire.step(machine.now)
         machine.now += chance.random() * 2
         if chance.random() < 0.02:
@@ -223,4 +232,3 @@ def test_long_churn_without_rejections() -> None:
     machine.finish()
     check_end(machine)
     assert all(wire.session is not None and wire.session.settled == machine.group.flight for wire in machine.wires)
-    assert URLS["CDS"] == CDS

@@ -197,3 +197,21 @@ def test_a_refused_listener_is_no_reason_to_wait_for_its_routes() -> None:
     assert group.settled == 0
     script.nack("LDS")
     assert group.settled == 1
+
+
+def test_a_removal_that_is_held_is_not_done_by_isolation() -> None:
+    group = Group(grace_s=5.0)
+    group.publish(flight(LDS={"l": "1"}, CDS={"a": "1", "b": "1"}, EDS={"a": "1", "b": "1"}))
+    script = Script(group, Clock())
+    script.say("LDS")
+    script.ack("LDS")
+    script.say("EDS", "a", "b")
+    script.ack("EDS")
+    group.publish(flight(EDS={"a": "2", "b": "2"}))
+    script.sent()
+    group.publish(flight(CDS={"a": None}, EDS={"a": None}, LDS={"l": "2"}))
+    script.sent()
+    assert script.nack("EDS") == [("EDS", ("b",), ())]
+    script.ack("EDS")
+    script.ack("LDS")
+    assert script.pass_time(5) == [("EDS", (), ("a",))]

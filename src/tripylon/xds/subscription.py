@@ -46,15 +46,6 @@ class View(Protocol):
         """Nonce (none of `taken`) and bytes of a response; the same for all streams that are sent the same."""
 
 
-class Rejection(msgspec.Struct, frozen=True, gc=False):
-    """A resource that this proxy refuses to take."""
-
-    version: str
-    message: str
-    flight: int
-    """The flight that brought it."""
-
-
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """What one response is about to carry."""
 
@@ -71,6 +62,7 @@ class Subscription:
 
     __slots__ = (
         "ahead",
+        "clings",
         "dirty",
         "due",
         "expected",
@@ -109,7 +101,10 @@ class Subscription:
         self.retries: deque[tuple[tuple[str, ...], int]] = deque()
         self.flying: dict[str, Batch] = {}
         """By nonce, oldest first."""
-        self.rejected: dict[str, Rejection] = {}
+        self.rejected: dict[str, str] = {}
+        """Name to the version that the proxy refused and is not sent again."""
+        self.clings: dict[str, int] = {}
+        """Name to the flight from which on the proxy keeps an older version, because it refused the newer ones."""
         self.held: dict[str, int] = {}
         """Names to remove once the proxy has the routes of this flight."""
         self.due: dict[str, tuple[float, int]] = {}
@@ -213,6 +208,7 @@ class Subscription:
                 self.sent.pop(gone, None)
                 self.dirty.pop(gone, None)
                 self.rejected.pop(gone, None)
+                self.clings.pop(gone, None)
                 self.held.pop(gone, None)
                 self.due.pop(gone, None)
                 self.urgent.discard(gone)
@@ -235,6 +231,9 @@ class Subscription:
             return None
         if self.ahead:
             self.ahead.difference_update([resource.name for resource in batch.resources])
+        if self.clings:
+            for name in (*(resource.name for resource in batch.resources), *batch.removed):
+                self.clings.pop(name, None)
         if self.kind.pipelined:  # a refusal of an earlier response may have cast doubt on what this one brought
             for resource in batch.resources:
                 if self.sent.get(resource.name, _UNKNOWN) in (_UNKNOWN, _PERHAPS):
@@ -259,7 +258,9 @@ class Subscription:
         if alone:
             (culprit,) = batch.resources
             if self.view.resources(self.kind.url).get(culprit.name) == culprit:
-                self.rejected[culprit.name] = Rejection(culprit.version, message, batch.flight)
+                self.rejected[culprit.name] = culprit.version
+            if culprit.name in batch.older:
+                self.clings.setdefault(culprit.name, batch.flight)
             return (culprit,)
         if batch.removed:
             self.sent.update(dict.fromkeys(batch.removed, _UNKNOWN))
@@ -327,8 +328,7 @@ class Subscription:
         return Batch(tuple(resources), tuple(removed), min(names.values()), older)
 
     def _refused(self, resource: Resource) -> bool:
-        rejection = self.rejected.get(resource.name)
-        return rejection is not None and rejection.version == resource.version
+        return self.rejected.get(resource.name) == resource.version
 
     # What others ask
 
@@ -358,8 +358,8 @@ class Subscription:
         )
 
     def clinging(self) -> int:
-        """The oldest flight of a rejected resource of which the proxy keeps an earlier version."""
-        return min((self.rejected[name].flight for name in self.rejected if name in self.sent), default=NEVER)
+        """The oldest flight of which the proxy refused something and keeps the version before it."""
+        return min(self.clings.values(), default=NEVER)
 
 
 def split_suspects(names: tuple[str, ...], message: str) -> list[tuple[str, ...]]:
