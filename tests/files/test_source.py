@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -589,14 +592,36 @@ def test_permission_denied_for_a_folder(world: World, monkeypatch: pytest.Monkey
     assert world.names() == ["one"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_permissions_on_the_disk(world: World) -> None:
-    file = world.write("a.yaml", route("one"))
-    file.chmod(0)
-    assert world.problem().reason == "PermissionDenied"
-    file.chmod(0o644)
-    assert world.scan().problems == ()
-    assert world.names() == ["one"]
+NOBODY = 65534
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """As a user whom permissions bind: the one who runs the tests, or for a while another one in place of root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_permissions_on_the_disk() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        world = World(folder)
+        file = world.write("inner/a.yaml", route("one"))
+        for path, allowed in ((file, 0o644), (file.parent, 0o755)):
+            path.chmod(0)
+            with nobody():
+                problem = world.problem()
+            path.chmod(allowed)
+            assert (problem.file, problem.reason) == (str(path), "PermissionDenied")
+            with nobody():
+                assert world.scan().problems == ()
+            assert world.names() == ["one"]
 
 
 def test_atomic_rename(world: World) -> None:

@@ -60,7 +60,7 @@ def documents(data: bytes) -> tuple[Document, ...]:
     for part, line, column in _cut(data, b"---", 1, 1):
         pieces = _cut(part, b"...", line, column) if b"..." in part else [(part, line, column)]
         for piece, at_line, at_column in pieces:
-            if piece.strip() and not _only_directives(piece):
+            if piece and not piece.isspace() and not _only_directives(piece):
                 found.append(Document(blake2b(piece, digest_size=16).digest(), piece, at_line, at_column))
     return tuple(found)
 
@@ -155,24 +155,32 @@ def parse_json(text: str) -> Any:
 
 def plain(value: Any) -> Any:
     """The value, with keys that are numbers or booleans as text; DocumentError where JSON has no such value."""
-    pending: list[tuple[Any, int]] = [(value, 0)]
-    odd = False
-    while pending:
-        container, depth = pending.pop()
+    level, depth, odd = [value] if type(value) not in _SCALARS else [], 0, False
+    while level:
+        depth += 1
         if depth > MAX_DEPTH:
             raise _too_deep()
-        if type(container) is dict:
-            for key, each in container.items():
-                odd = odd or type(key) is not str
-                if type(each) not in _SCALARS:
-                    pending.append((each, depth + 1))
-        elif type(container) is list:
-            pending.extend((each, depth + 1) for each in container if type(each) not in _SCALARS)
-        elif type(container) not in _SCALARS:
-            raise DocumentError(
-                "InvalidSyntax", f"JSON has no value like {container!r}", hint="write it as text in quotes"
-            )
+        below: list[Any] = []
+        for container in level:
+            if type(container) is dict:
+                odd = odd or _has_odd_keys(container)
+                below += [each for each in container.values() if type(each) not in _SCALARS]
+            elif type(container) is list:
+                below += [each for each in container if type(each) not in _SCALARS]
+            else:
+                message = f"JSON has no value like {container!r}"
+                raise DocumentError("InvalidSyntax", message, hint="write it as text in quotes")
+        level = below
     return _with_text_keys(value) if odd else value
+
+
+def _has_odd_keys(container: dict[Any, Any]) -> bool:
+    """Whether a key is no text; joining asks all keys at once."""
+    try:
+        "".join(container)
+    except TypeError:
+        return True
+    return False
 
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -181,6 +189,7 @@ _YAML_1_1 = re.compile(
     r"[ \t]*(?:$|[,\]}#\r])",
     re.IGNORECASE | re.MULTILINE,
 )
+_DIRECTIVE = re.compile(rb"\s*%")
 _PLACE = re.compile(r"YAML parse error at line ([0-9]+), column ([0-9]+)\n")
 _HINTS = (
     ("recursion limit", "nest maps and lists less deeply; check the brackets"),
@@ -221,7 +230,7 @@ def _cut(data: bytes, marker: bytes, line: int, column: int) -> list[tuple[bytes
 
 def _only_directives(piece: bytes) -> bool:
     """Whether it is the `%YAML` line before a marker, which tells us nothing."""
-    return piece.lstrip().startswith(b"%") and all(row[:1] in (b"%", b"#", b"") for row in piece.split(b"\n"))
+    return _DIRECTIVE.match(piece) is not None and all(row[:1] in (b"%", b"#", b"") for row in piece.split(b"\n"))
 
 
 def _failure(message: str, text: str) -> DocumentError:
