@@ -19,13 +19,14 @@ import msgspec
 
 from tripylon.api.core import Secret
 from tripylon.api.meta import Resource
+from tripylon.api.problems import Path as Place
 from tripylon.files.listing import Limits, list_files, unreadable
 from tripylon.files.objects import Entry, read_document
 from tripylon.files.positions import field_path, positions
 from tripylon.files.problems import Problem
 from tripylon.files.secrets import Contents, FileError, is_from_files, with_files
 from tripylon.files.watch import Targets
-from tripylon.files.yaml import Document, DocumentError, documents, json_document
+from tripylon.files.yaml import Document, DocumentError, digest_of, documents, json_document
 from tripylon.values import Ref
 
 RACY_NS = 100_000_000
@@ -44,9 +45,11 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One document of a file: where it begins, and what it says."""
+    """One document of a file: where it begins (offset from 0, line and column from 1), its size, what it says."""
 
     digest: bytes
+    start: int
+    size: int
     line: int
     column: int
     entries: tuple[Entry, ...]
@@ -88,6 +91,7 @@ class FileSource:
         self._files: dict[Path, File] = {}
         self._served: dict[Ref, Served] = {}
         self._contents = Contents()
+        self._places: dict[tuple[bytes, Place], tuple[int, int]] = {}
 
     def scan(self) -> Changes:
         """Look at the disk and say what changed since the last scan. May take seconds when much is new."""
@@ -98,6 +102,7 @@ class FileSource:
                 files[path] = known
         self._files = {path: file for path in sorted(files) if (file := files[path]) is not None}
         self._contents.begin()
+        self._places.clear()
         merged = merge(self._files.values(), self._served, self._contents)
         before, self._served = self._served, merged.served
         return Changes(
@@ -123,9 +128,12 @@ class FileSource:
             return None
         part, entry = served.part, served.entry
         line, column = entry.line, entry.column
-        path = (*entry.path, *field_path(field))
-        if field and (document := self._document(served)) is not None:
-            line, column = positions(document.data.decode(errors="replace"), (path,))[path]
+        if field:
+            path = (*entry.path, *field_path(field))
+            known = self._places.get((part.digest, path))
+            if known is None and (text := _text(served)) is not None:
+                known = self._places[part.digest, path] = positions(text, (path,))[path]
+            line, column = known or (line, column)
         return (str(served.file), *_in_file(part, line, column))
 
     def watched(self) -> Targets:
@@ -139,20 +147,6 @@ class FileSource:
         if known is not None and known.stamp is not None and known.stamp == _stamp(state):
             return known
         return read_file(path, known, self._limits)
-
-    def _document(self, served: Served) -> Document | None:
-        """The document of an object, unless its file changed."""
-        try:
-            return next(
-                (
-                    each
-                    for each in _documents(served.file, served.file.read_bytes())
-                    if each.digest == served.part.digest
-                ),
-                None,
-            )
-        except (OSError, DocumentError):
-            return None
 
 
 def read_file(path: Path, known: File | None, limits: Limits) -> File | None:
@@ -175,7 +169,8 @@ def read_file(path: Path, known: File | None, limits: Limits) -> File | None:
         said = entries.get(document.digest)
         if said is None:
             said = entries[document.digest] = read_document(document, is_json=path.suffix == ".json")
-        parts.append(Part(document.digest, document.line, document.column, said))
+        place = (document.start, len(document.data), document.line, document.column)
+        parts.append(Part(document.digest, *place, said))
     return File(path=path, stamp=stamp, parts=tuple(parts))
 
 
@@ -253,6 +248,17 @@ def _read(path: Path, max_bytes: int) -> tuple[bytes, tuple[int, ...] | None]:
 def _stamp(state: os.stat_result) -> tuple[int, ...]:
     """What differs when a file was written, replaced or made readable."""
     return (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino, state.st_dev)
+
+
+def _text(served: Served) -> str | None:
+    """The text of the object's document; None when the file changed."""
+    try:
+        with served.file.open("rb") as file:
+            file.seek(served.part.start)
+            data = file.read(served.part.size)
+    except OSError:
+        return None
+    return data.decode(errors="replace") if digest_of(data) == served.part.digest else None
 
 
 def _documents(path: Path, data: bytes) -> tuple[Document, ...]:

@@ -81,7 +81,8 @@ Counts = Callable[[int, str], bool]
 
 
 async def watch(targets: Callable[[], Targets], pace: Pace | None = None) -> AsyncIterator[Tick]:
-    """Ticks without end, the first one at once. `targets` is asked after each, as what is watched may change.
+    """Ticks without end, the first one at once. `targets` is asked after each, in a thread, as what is watched may
+    change.
 
     While the consumer is busy, changes are joined into one tick. Where the system cannot notify (no inotify, its limits
     reached), there are ticks at a steady pace instead, and the first of them says so.
@@ -92,7 +93,7 @@ async def watch(targets: Callable[[], Targets], pace: Pace | None = None) -> Asy
     reason: Reason | None = "start"
     try:
         while True:
-            plan = await asyncio.to_thread(make_plan, targets())
+            plan = await asyncio.to_thread(lambda: make_plan(targets()))
             if plan != session.plan:
                 await session.stop()
                 session = _Session(plan, pace, changed)

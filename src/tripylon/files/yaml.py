@@ -43,32 +43,41 @@ class DocumentError(Exception):
 
 
 class Document(NamedTuple):
-    """The bytes between two document markers, and where they begin in the file (both count from 1)."""
+    """The bytes between two document markers, and where they begin in the file."""
 
     digest: bytes
     data: bytes
+    start: int
+    """Offset of the first byte, from 0."""
     line: int
+    """Line of the first byte, from 1."""
     column: int
+    """Column of the first byte, from 1."""
 
 
 def documents(data: bytes) -> tuple[Document, ...]:
     """The documents of a YAML file in order, without those of white space alone. DocumentError on another encoding."""
-    data = data.removeprefix(codecs.BOM_UTF8)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:64]:
+    text = data.removeprefix(codecs.BOM_UTF8)
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in text[:64]:
         raise DocumentError("NotUTF8", "The file is not UTF-8 text", hint="save it in the encoding UTF-8")
-    found: list[Document] = []
-    for part, line, column in _cut(data, b"---", 1, 1):
-        pieces = _cut(part, b"...", line, column) if b"..." in part else [(part, line, column)]
-        for piece, at_line, at_column in pieces:
-            if piece and not piece.isspace() and not _only_directives(piece):
-                found.append(Document(blake2b(piece, digest_size=16).digest(), piece, at_line, at_column))
-    return tuple(found)
+    whole = _Piece(text, len(data) - len(text), 1, 1)
+    return tuple(
+        Document(digest_of(piece.data), *piece)
+        for part in _cut(whole, b"---")
+        for piece in (_cut(part, b"...") if b"..." in part.data else (part,))
+        if piece.data and not piece.data.isspace() and not _only_directives(piece.data)
+    )
 
 
 def json_document(data: bytes) -> Document:
     """A JSON file as its one document."""
-    data = data.removeprefix(codecs.BOM_UTF8)
-    return Document(blake2b(data, digest_size=16, person=b"json").digest(), data, 1, 1)
+    text = data.removeprefix(codecs.BOM_UTF8)
+    return Document(digest_of(text), text, len(data) - len(text), 1, 1)
+
+
+def digest_of(data: bytes) -> bytes:
+    """What tells one document from another."""
+    return blake2b(data, digest_size=16).digest()
 
 
 def text_of(document: Document) -> str:
@@ -189,6 +198,7 @@ _YAML_1_1 = re.compile(
     r"[ \t]*(?:$|[,\]}#\r])",
     re.IGNORECASE | re.MULTILINE,
 )
+_AFTER_MARKER = (b"", b" ", b"\t", b"\r", b"\n")
 _DIRECTIVE = re.compile(rb"\s*%")
 _PLACE = re.compile(r"YAML parse error at line ([0-9]+), column ([0-9]+)\n")
 _HINTS = (
@@ -200,31 +210,35 @@ _HINTS = (
 )
 
 
-def _cut(data: bytes, marker: bytes, line: int, column: int) -> list[tuple[bytes, int, int]]:
-    """The parts of `data` around lines that begin with `marker` and go on with white space or nothing.
+class _Piece(NamedTuple):
+    """Some bytes and where they begin, as in `Document`."""
 
-    Each part comes with the line and column of its first byte, `data` itself beginning at `line` and `column`.
-    """
-    parts: list[list[bytes]] = [[]]
-    at_start = column == 1 and data.startswith(marker) and (len(data) == len(marker) or data[len(marker)] in b" \t\r\n")
-    pieces = data.split(b"\n" + marker)
-    if at_start:
-        pieces[0] = pieces[0][len(marker) :]
-    parts[0].append(pieces[0])
-    for piece in pieces[1:]:
-        if not piece or piece[0] in b" \t\r\n":
+    data: bytes
+    start: int
+    line: int
+    column: int
+
+
+def _cut(whole: _Piece, marker: bytes) -> list[_Piece]:
+    """The parts of `whole` around lines that begin with `marker` and go on with white space or nothing."""
+    first, *others = whole.data.split(b"\n" + marker)
+    _, start, line, column = whole
+    if column == 1 and first.startswith(marker) and first[len(marker) : len(marker) + 1] in _AFTER_MARKER:
+        first = first[len(marker) :]
+        start, column = start + len(marker), 1 + len(marker)
+    parts: list[list[bytes]] = [[first]]
+    for piece in others:
+        if piece[:1] in _AFTER_MARKER:
             parts.append([piece])
         else:
             parts[-1].append(piece)
     found = []
-    at = (line, column + len(marker) if at_start else column)
     for part in parts:
-        whole = part[0] if len(part) == 1 else (b"\n" + marker).join(part)
+        data = part[0] if len(part) == 1 else (b"\n" + marker).join(part)
         if part is not parts[-1]:
-            whole += b"\n"  # The end of its last line, which the text of a block scalar may end with.
-        found.append((whole, *at))
-        line += whole.count(b"\n")
-        at = (line, 1 + len(marker))
+            data += b"\n"  # The end of its last line, which the text of a block scalar may end with.
+        found.append(_Piece(data, start, line, column))
+        start, line, column = start + len(data) + len(marker), line + data.count(b"\n"), 1 + len(marker)
     return found
 
 
