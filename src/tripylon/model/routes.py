@@ -122,7 +122,7 @@ def _attach(
             if kind in listener.kinds and allows(read, listener.namespaces, gateway.name.namespace, space)
         ]
         reason = "NotAllowedByListeners"
-        message = f"no listener that allows a {route.ref.kind} of namespace `{space}`"
+        message = f"no listener that allows {route.ref.kind}s of namespace `{space}`"
         hint = "Allow it by the listener's `allowedRoutes`"
         if allowed:
             fitting = [listener for listener in allowed if _intersections(route, listener)]

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from tripylon.api.meta import Condition
 from tripylon.findings import Finding
-from tripylon.values import Name, Ref
+from tripylon.values import Name
 
 Verdict = Literal["True", "False", "Unknown"]
 
@@ -52,13 +52,13 @@ _RANK = {reason: len(WORST_FIRST) - place for place, reason in enumerate(reverse
 
 
 class Programming(Protocol):
-    """What the proxies have said: the part of a status that no object can tell."""
+    """What the proxies have acknowledged: the part of a status that no finding tells.
+
+    What they refuse is told by findings, whose condition on a listener is `Programmed`.
+    """
 
     def listener(self, gateway: Name, listener: str) -> Literal["programmed", "pending"]:
         """Whether every proxy of the gateway has taken the listener as it is planned now."""
-
-    def findings(self, ref: Ref) -> tuple[Finding, ...]:
-        """What the proxies refused of one object; on listeners the findings' condition is `Programmed`."""
 
 
 class Scribe(NamedTuple):

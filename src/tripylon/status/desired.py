@@ -43,9 +43,9 @@ def desired(
         case Gateway():
             return gateway_status(graph, resource, scribe, programming)
         case HTTPRoute() | GRPCRoute():
-            return route_status(graph, resource, scribe, options, programming)
+            return route_status(graph, resource, scribe, options)
         case Backend():
-            return backend_status(graph, resource, scribe, programming)
+            return backend_status(graph, resource, scribe)
     return None
 
 

@@ -69,8 +69,6 @@ def gateway_status(
     if plan is None:
         return None
     findings: tuple[Finding, ...] = graph.findings(gateway.ref)
-    if programming is not None:
-        findings = (*findings, *programming.findings(gateway.ref))
     listeners = tuple(
         _listener(graph, plan, gateway, listener, findings, scribe, programming) for listener in plan.listeners
     )

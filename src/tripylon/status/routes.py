@@ -14,20 +14,16 @@ from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.model.options import Options
 from tripylon.model.route_plans import ROUTE_PLANS
-from tripylon.status.conditions import Programming, Scribe, about
+from tripylon.status.conditions import Scribe, about
 from tripylon.world.world import Route
 
 
-def route_status(
-    graph: Graph, route: Route, scribe: Scribe, options: Options, programming: Programming | None
-) -> RouteStatus | None:
+def route_status(graph: Graph, route: Route, scribe: Scribe, options: Options) -> RouteStatus | None:
     """The status of a route: our entries only; None when no parent is ours."""
     plan = graph.get(ROUTE_PLANS, route.ref)
     if plan is None or not plan.parents:
         return None
     findings: tuple[Finding, ...] = graph.findings(route.ref)
-    if programming is not None:
-        findings = (*findings, *programming.findings(route.ref))
     entries = route.status.parents if route.status is not None else ()
     mine = {each.parent_ref: each.conditions for each in entries if each.controller_name == options.controller_name}
     return RouteStatus(
@@ -66,11 +62,9 @@ def _parent(
     )
 
 
-def backend_status(graph: Graph, backend: Backend, scribe: Scribe, programming: Programming | None) -> BackendStatus:
+def backend_status(graph: Graph, backend: Backend, scribe: Scribe) -> BackendStatus:
     """The status of a Backend, be it used or not."""
     findings: tuple[Finding, ...] = graph.findings(backend.ref)
-    if programming is not None:
-        findings = (*findings, *programming.findings(backend.ref))
     scribe = scribe.over(backend.status.conditions if backend.status is not None else ())
     faults = about(findings, "Accepted") + about(findings, "Programmed")
     return BackendStatus(
