@@ -40,9 +40,8 @@ def route_configuration(table: RouteTable) -> RouteConfiguration:
 
 
 def virtual_host(plan: HostPlan) -> VirtualHost:
-    """Everything that one hostname answers."""
-    hostname = plan.key.hostname or "*"
-    built = VirtualHost(name=hostname, domains=[hostname])
+    """Everything that one hostname answers. Envoy removes it by this name, so it must be the resource's own."""
+    built = VirtualHost(name=names.virtual_host(plan.key), domains=[plan.key.hostname or "*"])
     for entry in plan.entries:
         for route in _routes(entry, plan.key):
             built.routes.append(route)
