@@ -40,7 +40,7 @@ from tripylon.pb.messages import (
     VirtualHost,
 )
 from tripylon.xds.cache import Group, Session
-from tripylon.xds.events import Event
+from tripylon.xds.events import Acked, Event
 from tripylon.xds.server import XdsServer
 from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, VHDS, Resource, make_resource
 
@@ -222,6 +222,15 @@ class Rig:
             while not holds():
                 self._news.clear()
                 await self._news.wait()
+
+    def removed(self, url: str) -> list[str]:
+        """Names of which Envoy has acknowledged the removal."""
+        return [
+            name
+            for event in self.events
+            if isinstance(event, Acked) and event.type_url == url
+            for name in event.removed
+        ]
 
     async def get(self, host: str, path: str = "/") -> int:
         """Status of one request; 0 when nobody listens."""

@@ -164,6 +164,7 @@ async def follow(proxy: Proxy, channel: Channel) -> None:
         async for payload in stream:
             for request in proxy.receive(payload):
                 await stream.send_message(request.SerializeToString())
+        await stream.end()
 
 
 def envoy_references(url: str, message: bytes) -> list[tuple[str, str]]:

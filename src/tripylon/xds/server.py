@@ -179,7 +179,7 @@ class _TrackingServer(Server):
 
     async def drained(self) -> None:
         """Waits until the handlers of all streams have ended by themselves."""
-        tasks = [task for handler in self._handlers for task in handler._tasks.values() if not task.done()]
+        tasks = {task for handler in self._handlers for task in (*handler._tasks.values(), *handler._cancelled)}
         if tasks:
             await asyncio.wait(tasks)
 
