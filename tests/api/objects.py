@@ -93,8 +93,11 @@ def fitting_words(pattern: str, low: int, high: int) -> tuple[str, ...]:
     return tuple(each for each in WORDS if low <= len(each) <= high and re.search(pattern, each))
 
 
-def made(schema: dict[str, Any], random: Random, *, sense: float = 0.97) -> Any:
-    """A value of a schema; each part fits its own bounds with probability `sense`."""
+def made(schema: dict[str, Any], random: Random, *, sense: float = 0.97, depth: int = 3) -> Any:
+    """A value of a schema; each part fits its own bounds with probability `sense`.
+
+    At depth 0 most optional fields are set, further down fewer and fewer.
+    """
     if "enum" in schema and random.random() < sense:
         return random.choice(schema["enum"])
     match schema.get("type"):
@@ -109,9 +112,9 @@ def made(schema: dict[str, Any], random: Random, *, sense: float = 0.97) -> Any:
             return random.random() < 0.5
         case "array":
             count = schema.get("minItems", 0) + random.choice((0, 1, 1, 2))
-            return [made(schema["items"], random, sense=sense) for _ in range(count)]
+            return [made(schema["items"], random, sense=sense, depth=depth) for _ in range(count)]
         case _:
-            return _map(schema, random, sense)
+            return _map(schema, random, sense, depth)
 
 
 def damaged(obj: dict[str, Any], schema: dict[str, Any], random: Random) -> dict[str, Any]:
@@ -131,6 +134,52 @@ def damaged(obj: dict[str, Any], schema: dict[str, Any], random: Random) -> dict
     return copied
 
 
+def single_changes(objects: list[dict[str, Any]], schema: dict[str, Any], random: Random) -> Iterator[dict[str, Any]]:
+    """Copies with one field removed, added or repeated: each kind of change once for each place in the schema.
+
+    Places differ by the names on the way and by the values of `type` and `protocol` there.
+    """
+    seen: set[tuple[Any, ...]] = set()
+    for obj in objects:
+        for path, place, node in _places(obj, schema):
+            value = _at(obj, path)
+            absent = [name for name in node.get("properties", {}) if isinstance(value, dict) and name not in value]
+            for change in ("drop", "repeat", *absent):
+                if (place, change) in seen or len(path) < 2:
+                    continue
+                seen.add((place, change))
+                copied = copy.deepcopy(obj)
+                container = _at(copied, path[:-1])
+                if change == "drop":
+                    del container[path[-1]]
+                elif change in absent:
+                    _at(copied, path)[change] = made(node["properties"][change], random, sense=1)
+                elif isinstance(container, list):
+                    container.append(copy.deepcopy(container[path[-1]]))
+                yield copied
+
+
+def _places(
+    value: Any, schema: dict[str, Any], path: tuple[Any, ...] = (), place: tuple[str, ...] = ()
+) -> Iterator[Any]:
+    """Every place: path in the object, place in the schema, schema of what is there."""
+    if isinstance(value, dict):
+        place = (*place, str(value.get("type", value.get("protocol", ""))))
+    yield path, place, schema
+    for key, each in list(value.items()) if isinstance(value, dict) else list(enumerate(value)):
+        node = schema.get("properties", {}).get(key) if isinstance(value, dict) else schema.get("items")
+        if isinstance(node, dict) and isinstance(each, dict | list):
+            yield from _places(each, node, (*path, key), (*place, str(key) if isinstance(value, dict) else "[]"))
+        elif isinstance(node, dict):
+            yield (*path, key), (*place, str(key) if isinstance(value, dict) else "[]"), node
+
+
+def _at(value: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
 def _text(schema: dict[str, Any], random: Random, sense: float) -> str:
     if schema.get("format") == "date-time" and random.random() < sense:
         return "2026-01-31T12:00:00Z"
@@ -138,13 +187,14 @@ def _text(schema: dict[str, Any], random: Random, sense: float) -> str:
     return random.choice(words if words and random.random() < sense else WORDS)
 
 
-def _map(schema: dict[str, Any], random: Random, sense: float) -> dict[str, Any]:
+def _map(schema: dict[str, Any], random: Random, sense: float, depth: int) -> dict[str, Any]:
     properties = schema.get("properties")
     if properties is None:
         values = schema.get("additionalProperties") or {"type": "string"}
         return {random.choice(WORDS): made(values, random, sense=sense) for _ in range(random.randint(0, 2))}
-    wanted = [name for name in properties if name in schema.get("required", ()) or random.random() < 0.3]
-    obj = {name: made(properties[name], random, sense=sense) for name in wanted}
+    chance = (0.8, 0.5, 0.4, 0.3)[min(depth, 3)]
+    wanted = [name for name in properties if name in schema.get("required", ()) or random.random() < chance]
+    obj = {name: made(properties[name], random, sense=sense, depth=depth + 1) for name in wanted}
     if random.random() < 0.9:
         _follow_type(obj, properties, random, sense)
     return obj

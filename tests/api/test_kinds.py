@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.api.cases import broken_objects
-from tests.api.test_verdicts import GATEWAY_KINDS, corpus
+from tests.api.corpus import GATEWAY_KINDS
 
 from tripylon.api.core import ConfigMap, EndpointSlice, Secret, Service
 from tripylon.api.gateway import Gateway, GatewayClass
@@ -72,11 +72,9 @@ def test_key_and_ref() -> None:
 
 
 @pytest.mark.parametrize("kind", GATEWAY_KINDS, ids=lambda kind: kind.name)
-def test_valid_objects_survive_encoding(
-    kind: Kind, definitions: dict[str, dict[str, Any]], manifests: list[dict[str, Any]]
-) -> None:
+def test_valid_objects_survive_encoding(kind: Kind, objects: dict[str, list[dict[str, Any]]]) -> None:
     count = 0
-    for obj in corpus(kind, definitions[kind.name], manifests):
+    for obj in objects[kind.name]:
         if validate(kind, obj):
             continue
         resource = decode(kind, obj)

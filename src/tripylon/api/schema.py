@@ -90,6 +90,12 @@ def hints(struct: type[Part]) -> Mapping[str, Any]:
 
 
 @cache
+def fields(struct: type[Part]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Each field with its names and its default."""
+    return msgspec.structs.fields(struct)
+
+
+@cache
 def docs(struct: type[Part]) -> Mapping[str, str]:
     """Docstring of each field by its Python name: the string literal below the field."""
     found: dict[str, str] = {}
@@ -108,7 +114,7 @@ _KIND = "Kind of the object."
 def _object(struct: type[Part], descriptions: bool) -> Schema:
     field_docs = docs(struct) if descriptions else {}
     properties: Schema = {name: dict(ANYTHING) for name in struct.UNREAD}
-    for field in msgspec.structs.fields(struct):
+    for field in fields(struct):
         hint = hints(struct)[field.name]
         made = _value(hint, descriptions)
         default = _default(hint, field)
@@ -117,7 +123,7 @@ def _object(struct: type[Part], descriptions: bool) -> Schema:
         if descriptions and field_docs[field.name]:
             made["description"] = field_docs[field.name]
         properties[field.encode_name] = made
-    required = sorted(field.encode_name for field in msgspec.structs.fields(struct) if field.required)
+    required = sorted(field.encode_name for field in fields(struct) if field.required)
     return {
         "type": "object",
         **_described(inspect.cleandoc(struct.__doc__ or ""), descriptions),
@@ -143,7 +149,7 @@ def _written(value: Any) -> Any:
     if isinstance(value, Part):
         return {
             field.encode_name: _written(getattr(value, field.name))
-            for field in msgspec.structs.fields(type(value))
+            for field in fields(type(value))
             if getattr(value, field.name)
         }
     return [_written(each) for each in value] if isinstance(value, tuple) else value
