@@ -644,6 +644,23 @@ def test_a_file_rewritten_within_the_grain_of_time_stamps_is_read_again(world: W
     assert world.path_of("one") == "/2"
 
 
+def test_a_file_that_is_written_while_it_is_read_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = world.write("a.yaml", route("one", "/old"))
+    real_fstat = os.fstat
+    calls: list[int] = []
+
+    def fstat(descriptor: int) -> os.stat_result:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            file.write_text(route("one", "/newer"))
+        return real_fstat(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fstat)
+        world.scan()
+    assert world.path_of("one") == "/newer"
+
+
 def test_an_unchanged_file_is_not_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     file = world.write("a.yaml", route("one"))
     long_ago = time.time_ns() - 10**10

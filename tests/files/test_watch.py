@@ -262,3 +262,16 @@ async def test_the_end_leaves_nothing_open(folder: Path) -> None:
     async with asyncio.timeout(SOON):
         while opened() > before:
             await asyncio.sleep(0.02)
+
+
+async def test_a_file_that_is_emptied_and_written_or_removed_and_made_anew_is_looked_at_once(folder: Path) -> None:
+    file = folder / "a.yaml"
+    for empty in (lambda: file.write_text(""), file.unlink):
+        file.write_text("old")
+        async with ticking(folder, pace=Pace(beat=600, poll=600, join=0.002, replace=2.0)) as ticks:
+            empty()
+            tick = asyncio.create_task(ticks.next())
+            await asyncio.sleep(0.1)
+            file.write_text("new")
+            assert await tick == Tick("change")
+            assert file.read_text() == "new"

@@ -236,13 +236,21 @@ def _read(path: Path, max_bytes: int) -> tuple[bytes, tuple[int, ...] | None]:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             raise FileNotFoundError(path)
-        data = b"" if state.st_size > max_bytes else file.read(max_bytes + 1)
+        for _ in range(_READINGS):
+            file.seek(0)
+            data = b"" if state.st_size > max_bytes else file.read(max_bytes + 1)
+            before, state = state, os.fstat(file.fileno())
+            if _stamp(before) == _stamp(state):
+                break  # Nobody wrote while we read.
     size = max(state.st_size, len(data))
     if size > max_bytes:
         limit = f"{max_bytes / 1e6:.1f} MB"
         raise OSError(errno.EFBIG, f"The file is {size / 1e6:.1f} MB large; files of more than {limit} are not read")
-    racy = time.time_ns() - state.st_mtime_ns < RACY_NS
+    racy = time.time_ns() - state.st_mtime_ns < RACY_NS or _stamp(before) != _stamp(state)
     return data, None if racy else _stamp(state)
+
+
+_READINGS = 3
 
 
 def _stamp(state: os.stat_result) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
@@ -37,7 +38,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     join_at_most: float = 0.1
     """How long changes may follow one another until they are told all the same."""
     replace: float = 0.05
-    """How long to wait, after a file vanished, for the one that replaces it."""
+    """How long to wait, after a file vanished or was emptied, for what replaces it."""
     beat: float = 10.0
     """How often to tick though nothing was noticed."""
     poll: float = 1.0
@@ -204,7 +205,7 @@ class _Session:
             while not self.ended.is_set():
                 changes = watcher.watch(at_most, join, 60_000, self.ended)
                 if isinstance(changes, set) and (told := [each for each in changes if counts(*each)]):
-                    if any(change == _DELETED and not os.path.lexists(path) for change, path in told):
+                    if any(_in_between(path) for _, path in told):
                         self.ended.wait(self.pace.replace)
                     loop.call_soon_threadsafe(self.changed.set)
         except (OSError, RuntimeError) as error:
@@ -227,7 +228,16 @@ class _Session:
         return path in self.plan.interesting or (name.startswith("..") and change != _MODIFIED)
 
 
-_MODIFIED, _DELETED = 2, 3
+_MODIFIED = 2
+
+
+def _in_between(path: str) -> bool:
+    """Whether somebody may be about to write the file anew: it is gone, or empty."""
+    try:
+        state = os.stat(path)  # noqa: PTH116 - the path is a text
+    except OSError:
+        return True
+    return stat.S_ISREG(state.st_mode) and state.st_size == 0
 
 
 def _watcher(paths: list[str], *, recursive: bool) -> Watcher:
