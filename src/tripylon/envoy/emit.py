@@ -131,12 +131,15 @@ def _secret(read: Read, name: Name) -> Built[Resource, Finding] | None:
     return Built(make_resource(SDS, names.secret(name), to_bytes(secrets.secret(certificate))))
 
 
-def _route_configuration(_: Read, table: RouteTable) -> Built[Resource, Finding] | None:
+def _route_configuration(read: Read, table: RouteTable) -> Built[Resource, Finding] | None:
+    gateway, tls = read.get(GATEWAY_PLANS, table.gateway), read.get(GATEWAY_TLS, table.gateway)
+    if gateway is None or not listeners.serves(gateway, tls.listeners if tls is not None else (), table):
+        return None
     return Built(make_resource(RDS, names.route_table(table), to_bytes(routes.route_configuration(table))))
 
 
 def _virtual_host(read: Read, key: HostKey) -> Built[Resource, Finding] | None:
     plan = read.get(HOSTS, key)
-    if plan is None:
+    if plan is None or read.get(ROUTE_RESOURCES, key.table) is None:
         return None
     return Built(make_resource(VHDS, names.virtual_host(key), to_bytes(routes.virtual_host(plan))))

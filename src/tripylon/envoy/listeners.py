@@ -68,6 +68,17 @@ def listener(key: ListenerKey, gateway: GatewayPlan, tls: tuple[TlsPlan, ...], o
     return built
 
 
+def serves(gateway: GatewayPlan, tls: tuple[TlsPlan, ...], table: RouteTable) -> bool:
+    """Whether some Listener refers to a routing table; a proxy never asks for one that no Listener names."""
+    if not gateway.addresses or not gateway.accepted:
+        return False
+    presented = {each.listener for each in tls}
+    return any(
+        each.usable and each.table(gateway.name) == table and (each.protocol != "HTTPS" or each.name in presented)
+        for each in gateway.listeners
+    )
+
+
 def _bind(place: Listener, addresses: tuple[str, ...], port: int) -> None:
     place.address.socket_address.CopyFrom(SocketAddress(address=addresses[0], port_value=port))
     for address in addresses[1:]:
