@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tripylon.api import schema as schemas
-from tripylon.api.crd import crd, json_schema, own_kinds
+from tripylon.api.crd import crd, json_schema, json_schema_of_all, own_kinds
 from tripylon.api.kinds import KINDS, Kind
 from tripylon.api.markers import Rule
 from tripylon.api.meta import GATEWAY_GROUP
@@ -145,3 +145,14 @@ def test_editor_schema(kind: Kind) -> None:
     wrong = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"name": "a"}, "spec": 1, "nonsense": 2}
     messages = [error.message for error in validator.iter_errors(wrong)]
     assert any("nonsense" in message for message in messages)
+
+
+def test_editor_schema_of_all_kinds_offers_the_fields_of_the_kind() -> None:
+    validator = jsonschema_rs.validator_for(json_schema_of_all())
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}}
+    assert validator.is_valid(service)
+    assert [error.message for error in validator.iter_errors({**service, "data": {}})] == [
+        "Additional properties are not allowed ('data' was unexpected)"
+    ]
+    assert not validator.is_valid({**service, "apiVersion": "gateway.networking.k8s.io/v1"})
+    assert not validator.is_valid({**service, "kind": "Pod"})

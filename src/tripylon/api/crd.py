@@ -47,11 +47,43 @@ def crd(kind: Kind) -> dict[str, Any]:
 
 def json_schema(kind: Kind) -> dict[str, Any]:
     """A JSON schema of whole documents of a kind, for editors (YAML language servers)."""
+    return {"$schema": _DRAFT, **_document(kind)}
+
+
+def json_schema_of_all() -> dict[str, Any]:
+    """One JSON schema for documents of every kind we read: `kind` and `apiVersion` decide which fields are offered."""
+    return {
+        "$schema": _DRAFT,
+        "title": "Objects that Tripylon reads",
+        "type": "object",
+        "required": ["apiVersion", "kind"],
+        "properties": {
+            "apiVersion": {"enum": sorted({each for kind in KINDS for each in _api_versions(kind)})},
+            "kind": {"enum": [kind.name for kind in KINDS]},
+        },
+        "allOf": [
+            {
+                "if": {"required": ["kind"], "properties": {"kind": {"const": kind.name}}},
+                "then": {"$ref": f"#/definitions/{kind.name}"},
+            }
+            for kind in KINDS
+        ],
+        "definitions": {kind.name: _document(kind) for kind in KINDS},
+    }
+
+
+_DRAFT = "http://json-schema.org/draft-07/schema#"
+
+
+def _document(kind: Kind) -> dict[str, Any]:
     made = closed_schema(kind.struct, descriptions=True)
-    group = f"{kind.group}/" if kind.group else ""
-    made["properties"]["apiVersion"]["enum"] = [f"{group}{version}" for version in kind.versions]
+    made["properties"]["apiVersion"]["enum"] = list(_api_versions(kind))
     made["properties"]["kind"]["enum"] = [kind.name]
-    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": kind.name, **made}
+    return {"title": kind.name, **made}
+
+
+def _api_versions(kind: Kind) -> tuple[str, ...]:
+    return tuple(f"{kind.group}/{version}" if kind.group else version for version in kind.versions)
 
 
 def _version(kind: Kind, version: str) -> dict[str, Any]:

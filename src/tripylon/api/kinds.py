@@ -94,7 +94,7 @@ KINDS: tuple[Kind, ...] = (
         struct=Backend,
         versions=("v1alpha1",),
         plural="backends",
-        short_names=("tbe",),
+        short_names=("be",),
         columns=(
             Column(name="Type", path=".spec.type"),
             Column(name="Accepted", path='.status.conditions[?(@.type=="Accepted")].status'),

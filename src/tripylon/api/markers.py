@@ -22,8 +22,8 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
     """The expression; true means valid. One that names `oldSelf` holds only between two versions of an object."""
     message: str
     """What is wrong and what to do, as a predicate: it is printed behind the path of the field."""
-    reason: str = ""
-    """Kubernetes' reason of the refusal, such as `FieldValueForbidden`; empty: `FieldValueInvalid`."""
+    reason: Literal["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired", ""] = ""
+    """Kubernetes' reason of the refusal; empty: `FieldValueInvalid`."""
     field_path: str = ""
     """Where below `self` the fault is, such as `.value`; empty: `self` itself."""
 

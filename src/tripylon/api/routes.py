@@ -63,7 +63,6 @@ MATCHES_IN_ALL = Rule(
         + " <= 128"
     ),
     message="must not have more than 128 matches in all its rules together; split the route",
-    reason="FieldValueTooLong",
 )
 
 RouteConditions = Annotated[tuple[Condition, ...], Items(min=1, max=8, kind="map", keys=("type",))]
