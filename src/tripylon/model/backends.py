@@ -198,14 +198,18 @@ def _endpoint_order(endpoint: Endpoint) -> tuple[str, int, str]:
 
 
 def _ready(service: Service, port: int, slices: Iterable[EndpointSlice]) -> Iterator[Endpoint]:
-    """Endpoints that take requests: ready ones, and when there are none, those that still serve while they end."""
+    """Endpoints that take requests: ready ones, and when there are none, those that still serve while they end.
+
+    A Service may ask that readiness be disregarded. What is no IP address cannot be sent and is left out, and of an
+    endpoint's addresses the first stands for all (Kubernetes, EndpointSlice).
+    """
     name = next((each.name for each in service.spec.ports if each.port == port), "")
     pairs = [(slice_, endpoint) for slice_ in slices for endpoint in slice_.endpoints if _port(slice_, name)]
     ready = [pair for pair in pairs if pair[1].conditions.ready is not False]
     ending = [pair for pair in pairs if pair[1].conditions.serving]
-    for slice_, endpoint in ready or ending:
-        for address in endpoint.addresses:
-            yield Endpoint(address, _port(slice_, name), endpoint.zone)
+    for slice_, endpoint in pairs if service.spec.publish_not_ready_addresses else ready or ending:
+        if endpoint.addresses and _is_address(endpoint.addresses[0]):
+            yield Endpoint(endpoint.addresses[0], _port(slice_, name), endpoint.zone)
 
 
 def _port(slice_: EndpointSlice, name: str) -> int:
