@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
+from tests.live.certificates import Authority
 from tests.live.xds_rig import (
     PATIENCE_S,
     Changes,
@@ -19,12 +20,15 @@ from tests.live.xds_rig import (
     removal,
     rig,
     routes,
+    tls_cluster,
     together,
+    validation,
     virtual_host,
 )
 
+from tripylon.pb import pack
 from tripylon.xds.events import Rejected
-from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, VHDS, Resource
+from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_resource
 
 pytestmark = pytest.mark.live
 
@@ -132,6 +136,22 @@ async def test_only_the_bad_virtual_host_is_rejected(site: Rig) -> None:
     assert set(site.group.refusals) == {(VHDS, f"{RC}/a.example")}
 
 
+async def test_a_route_may_come_before_its_cluster(site: Rig) -> None:
+    await live(site, host(RC, "late.example", "late"))
+    assert await site.get("late.example") == 503
+    await live(site, cluster("late"), endpoints("late", site.backend))
+    await site.answers("late.example", 200)
+
+
+async def test_of_two_virtual_hosts_with_one_domain_the_later_is_rejected(site: Rig) -> None:
+    twin = virtual_host("a.example", "", answer=201)
+    twin.name = f"{RC}/twin"
+    await live(site, {VHDS: {twin.name: make_resource(VHDS, twin.name, pack(twin).value)}}, host(RC, "b.example", "c"))
+    assert set(site.group.refusals) == {(VHDS, twin.name)}
+    assert "Duplicate entry of domain a.example" in site.group.refusals[VHDS, twin.name].message
+    assert [await site.get(f"{name}.example") for name in "ab"] == [200, 200]
+
+
 async def test_a_bad_cluster_takes_nothing_with_it(site: Rig) -> None:
     await live(
         site,
@@ -143,6 +163,51 @@ async def test_a_bad_cluster_takes_nothing_with_it(site: Rig) -> None:
     await site.until(lambda: any(isinstance(event, Rejected) and event.name == "worse" for event in site.events))
     assert [await site.get("d.example") for _ in range(5)] == [200] * 5
     assert (CDS, "worse") in site.group.refusals
+
+
+async def test_bad_endpoints_take_nothing_with_them(site: Rig) -> None:
+    await live(
+        site,
+        *(cluster(name) for name in "def"),
+        endpoints("d", site.backend),
+        endpoints("e", site.backend, address="not-an-address"),
+        endpoints("f", site.backend),
+        host(RC, "d.example", "d"),
+        host(RC, "f.example", "f"),
+    )
+    await site.until(lambda: (EDS, "e") in site.group.refusals)
+    assert "malformed IP address: not-an-address" in site.group.refusals[EDS, "e"].message
+    await site.answers("d.example", 200)
+    await site.answers("f.example", 200)
+    await live(site, endpoints("e", site.backend), host(RC, "e.example", "e"))
+    await site.answers("e.example", 200)
+    assert site.group.refusals == {}
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.01, 0.3])
+async def test_secrets_in_quick_alternation_block_no_cluster(site: Rig, pause_s: float) -> None:
+    """A cluster that waits for a withdrawn secret would keep every later one from serving."""
+    authority = Authority().pem
+    for number in range(12 if pause_s < 0.1 else 3):
+        name, secret = f"t{number}", f"s{number % 3}"
+        site.group.publish(
+            together(
+                tls_cluster(name, secret),
+                validation(secret, authority),
+                endpoints(name, site.backend),
+                host(RC, "t.example", name),
+            )
+        )
+        await asyncio.sleep(pause_s)
+        site.group.publish(
+            together(removal(CDS, name), removal(EDS, name), removal(SDS, secret), removal(VHDS, f"{RC}/t.example"))
+        )
+        await asyncio.sleep(pause_s)
+    await live(site, cluster("d"), endpoints("d", site.backend), host(RC, "d.example", "d"))
+    await site.answers("d.example", 200)
+    (session,) = site.group.sessions
+    await site.until(lambda: not session._stream._types[CDS].flying)  # Envoy has no warming cluster
+    await site.until(lambda: session._stream._types[CDS].sent.keys() == {"c", "d"})
 
 
 async def test_a_cluster_changed_in_place_serves_on(site: Rig) -> None:

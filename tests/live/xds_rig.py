@@ -35,14 +35,16 @@ from tripylon.pb.messages import (
     Rds,
     RouteConfiguration,
     Router,
+    Secret,
     SocketAddress,
+    UpstreamTlsContext,
     Vhds,
     VirtualHost,
 )
 from tripylon.xds.cache import Group, Session
 from tripylon.xds.events import Acked, Event
 from tripylon.xds.server import XdsServer
-from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, VHDS, Resource, make_resource
+from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_resource
 
 HOST = "127.0.0.1"
 PATIENCE_S = 20.0
@@ -67,13 +69,33 @@ def cluster(name: str, *, connect_timeout_s: int = 1, bad: bool = False) -> Chan
     return {CDS: {name: make_resource(CDS, name, pack(message).value)}}
 
 
-def endpoints(name: str, port: int) -> Changes:
-    """One endpoint on this machine; port 0: none."""
+def endpoints(name: str, port: int, *, address: str = HOST) -> Changes:
+    """One endpoint on this machine; port 0: none. What is no address is refused by Envoy."""
     message = ClusterLoadAssignment(cluster_name=name)
     if port:
-        host = LbEndpoint(endpoint=Endpoint(address=_address(port)))
+        where = Address(socket_address=SocketAddress(address=address, port_value=port))
+        host = LbEndpoint(endpoint=Endpoint(address=where))
         message.endpoints.append(LocalityLbEndpoints(lb_endpoints=[host]))
     return {EDS: {name: make_resource(EDS, name, pack(message).value)}}
+
+
+def tls_cluster(name: str, secret: str) -> Changes:
+    """A cluster whose hosts must show a certificate that the validation secret accepts."""
+    made = Cluster(name=name, type=Cluster.EDS)
+    made.eds_cluster_config.eds_config.CopyFrom(_ads())
+    context = UpstreamTlsContext()
+    context.common_tls_context.validation_context_sds_secret_config.name = secret
+    context.common_tls_context.validation_context_sds_secret_config.sds_config.CopyFrom(_ads())
+    made.transport_socket.name = "tls"
+    made.transport_socket.typed_config.CopyFrom(pack(context))
+    return {CDS: {name: make_resource(CDS, name, pack(made).value)}}
+
+
+def validation(name: str, authority: str) -> Changes:
+    """A secret that trusts the certificates (PEM) of `authority`."""
+    message = Secret(name=name)
+    message.validation_context.trusted_ca.inline_string = authority
+    return {SDS: {name: make_resource(SDS, name, pack(message).value)}}
 
 
 def listener(name: str, port: int, routes: str) -> Changes:

@@ -215,3 +215,17 @@ def test_a_removal_that_is_held_is_not_done_by_isolation() -> None:
     script.ack("EDS")
     script.ack("LDS")
     assert script.pass_time(5) == [("EDS", (), ("a",))]
+
+
+def test_a_refused_resource_is_sent_again_when_asked_to() -> None:
+    group = Group()
+    group.publish(flight(LDS={"l": "1"}))
+    script = Script(group, Clock())
+    script.say("LDS")
+    script.nack("LDS", "cannot bind: address in use")
+    group.retry(URLS["LDS"], "l")
+    assert script.sent() == [("LDS", ("l",), ())]
+    script.ack("LDS")
+    assert group.refusals == {}
+    group.retry(URLS["LDS"], "l")
+    assert script.sent() == []

@@ -93,6 +93,11 @@ class Group:
             session.mark(changed, self._flight)
         return self._flight
 
+    def retry(self, url: str, name: str) -> None:
+        """Sends a resource as it is once more to the proxies that refused it: the cause may be outside, as a port in use."""
+        for session in self._sessions.values():
+            session.retry(url, name)
+
     async def live(self, flight: int, *, timeout_s: float) -> bool:
         """Waits until at least one proxy is connected and every connected one has the routes of `flight`.
 
@@ -281,6 +286,12 @@ class Session:
         """Notes what a flight changed and wakes the sender."""
         self._settled = None
         self._stream.mark(changed, flight)
+        self._wake()
+
+    def retry(self, url: str, name: str) -> None:
+        """Has a resource that this proxy refused sent again."""
+        self._settled = None
+        self._stream.retry(url, name)
         self._wake()
 
     def close(self) -> None:

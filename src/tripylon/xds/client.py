@@ -36,6 +36,7 @@ class Proxy:
         """What it has, by type URL and name."""
         self._versions: dict[str, dict[str, str]] = {url: {} for url in BY_URL}
         self._references = references
+        self._refers: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {CDS: {}, LDS: {}}
         self._verdict = verdict
         self._asked: dict[str, set[str]] = {}
         self._withheld: list[tuple[str, str]] = []
@@ -57,23 +58,24 @@ class Proxy:
         if url not in self._asked:
             return []
         complaint = self._apply(response)
-        asking = self._ask()
+        asking = self._ask() if url in (CDS, LDS, RDS) else []
         answers = []
         if url == CDS:
             self._withheld.append((response.nonce, complaint))
         else:
             answers.append(self._acknowledgement(url, response.nonce, complaint))
-        if not self.warming():
+        if self._withheld and not self.warming():
             answers += [self._acknowledgement(CDS, nonce, why) for nonce, why in self._withheld]
             self._withheld = []
         return [*asking, *answers]
 
     def warming(self) -> tuple[str, ...]:
         """Clusters that still wait for their endpoints."""
-        waited = [
-            name for name in self.held[CDS] for url, name in self._references(CDS, self.held[CDS][name]) if url == EDS
-        ]
-        return tuple(name for name in waited if name not in self.held[EDS])
+        waiting = (name for name, refers in self._refers[CDS].items() if not self._has(EDS, refers))
+        return tuple(waiting)
+
+    def _has(self, url: str, references: Iterable[tuple[str, str]]) -> bool:
+        return all(name in self.held[url] for to, name in references if to == url)
 
     def _apply(self, response: DeltaDiscoveryResponse) -> str:
         url = response.type_url
@@ -85,9 +87,12 @@ class Proxy:
             if resource.name not in bad and self._wants(url, resource.name):
                 self.held[url][resource.name] = resource.resource.value
                 self._versions[url][resource.name] = resource.version
+                if url in self._refers:
+                    self._refers[url][resource.name] = tuple(self._references(url, resource.resource.value))
         for name in response.removed_resources:
             self.held[url].pop(name, None)
             self._versions[url].pop(name, None)
+            self._refers.get(url, {}).pop(name, None)
         return complaint
 
     def _wants(self, url: str, name: str) -> bool:
@@ -98,11 +103,10 @@ class Proxy:
     def _ask(self) -> list[DeltaDiscoveryRequest]:
         """Subscribes to what is newly referred to, and drops what no longer is."""
         wanted: dict[str, set[str]] = {url: set() for url in (EDS, SDS, RDS)}
-        for url in (CDS, LDS):
-            for message in self.held[url].values():
-                for to, name in self._references(url, message):
-                    if to in wanted:
-                        wanted[to].add(name)
+        for refers in (*self._refers[CDS].values(), *self._refers[LDS].values()):
+            for to, name in refers:
+                if to in wanted:
+                    wanted[to].add(name)
         requests = [request for url, names in wanted.items() if (request := self._adjust(url, names)) is not None]
         for name in [name for name in self.held[VHDS] if parent(name) not in self.held[RDS]]:
             del self.held[VHDS][name], self._versions[VHDS][name]

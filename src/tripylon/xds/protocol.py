@@ -100,6 +100,10 @@ class Stream:
             for name in changes[SDS]:
                 self._types[SDS].push(name, flight)
 
+    def retry(self, url: str, name: str) -> None:
+        """Has a resource that this proxy refused sent again as it is."""
+        self._types[url].retry(name, self._view.flight)
+
     def responses(self, now: float) -> list[Response]:
         """What may be sent now, in order; `now` in seconds of the clock that `deadline` is compared with."""
         self._release(now)

@@ -21,6 +21,7 @@ SDS = _PREFIX + "extensions.transport_sockets.tls.v3.Secret"
 LDS = _PREFIX + "config.listener.v3.Listener"
 RDS = _PREFIX + "config.route.v3.RouteConfiguration"
 VHDS = _PREFIX + "config.route.v3.VirtualHost"
+"""Named `<route configuration>/<host>`; the message's own `name` must be the same, for Envoy removes it by that."""
 SRDS = _PREFIX + "config.route.v3.ScopedRouteConfiguration"
 ECDS = _PREFIX + "config.core.v3.TypedExtensionConfig"
 

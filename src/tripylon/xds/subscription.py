@@ -132,6 +132,11 @@ class Subscription:
         else:
             self.dirty.pop(name, None)
 
+    def retry(self, name: str, flight: int) -> None:
+        """Has a refused resource sent again as it is."""
+        if self.rejected.pop(name, None) is not None:
+            self.dirty.setdefault(name, flight)
+
     def push(self, name: str, flight: int, *, early: bool = False) -> None:
         """Has `name` sent at once after what refers to it, whether subscribed to or not, changed or not.
 
@@ -153,8 +158,10 @@ class Subscription:
         self.ahead.clear()
         names = tuple(subscribe)
         self.wildcard = self.kind.style == "wildcard" and (not names or "*" in names)
-        self.sent.update(known)
         mine = self.view.resources(self.kind.url)
+        for name, version in known.items():  # the group's own strings, so that streams share them
+            same = mine.get(name)
+            self.sent[same.name if same else name] = same.version if same and same.version == version else version
         flight = self.view.flight
         if self.wildcard:
             self.owes_answer = not known
@@ -169,7 +176,8 @@ class Subscription:
         for name in names:
             if name == "*":
                 continue
-            self.names.add(name)
+            there = self.view.resources(self.kind.url).get(name)
+            self.names.add(there.name if there else name)
             if self._is_parent(name):
                 self._owe(self.view.under(self.kind.url, name), fresh=known or {})
                 self._answer_parent(name, known or {})
