@@ -1,6 +1,6 @@
 """The composition root of a standalone gateway: settings → the parts, wired, in one TaskGroup.
 
-The only file that knows every folder. The order of starting is the order of what can fail for reasons of the user's: the
+The only file that knows every folder. What can fail for reasons of the user's is started first: the
 state directory, the ports, then processes. The invariant: when `run` returns, no process and no socket is left, unless
 we were killed; then Envoy goes on serving, and the next `run` takes it over.
 """
@@ -11,80 +11,214 @@ import asyncio
 import contextlib
 import signal
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
+from tripylon.admin.metrics import Metrics
+from tripylon.admin.server import serve as serve_admin
+from tripylon.api.meta import Resource
 from tripylon.envoy.bootstrap import bootstrap
 from tripylon.envoy.options import EmitOptions
 from tripylon.files.envoy import EnvoyProcess
 from tripylon.files.launch import Launch, check_binary
 from tripylon.files.ports import check_ports
+from tripylon.files.problems import Problem
 from tripylon.files.source import FileSource
 from tripylon.files.state import StateDir, open_state
 from tripylon.files.watch import watch
-from tripylon.loop import Engine
+from tripylon.graph import Graph
+from tripylon.loop import Applied, Engine
 from tripylon.model.gateways import SOCKETS
 from tripylon.model.options import Options
 from tripylon.pb.descriptors import envoy_binary
-from tripylon.settings import Settings
+from tripylon.settings import Address, Settings
+from tripylon.values import Ref
+from tripylon.xds.cache import Group
 from tripylon.xds.server import XdsServer
 
 _log = structlog.get_logger("tripylon")
 NODE_ID = "tripylon"
 CLUSTER = "standalone"
+_LIVE_LIMIT_S = 10.0
+"""How long to wait for Envoy to take a change until the user is told that it has not."""
+_INTERRUPTED = 130
 
 
-async def run(settings: Settings) -> int:
-    """Serves the objects of some files and folders until SIGINT or SIGTERM; the exit code."""
+class Show(Protocol):
+    """Who tells the user what goes on; called from the event loop, so it must not take long."""
+
+    def started(self, gateway: Standalone, admin: Address | None, *, adopted: bool, live: bool) -> None:
+        """The gateway runs; `live`: Envoy serves all of it. `adopted`: by an Envoy that was running already."""
+
+    def changed(self, gateway: Standalone, applied: Applied, *, live: bool) -> None:
+        """Something changed: what is served, or what there is to tell; the last of several changes at once."""
+
+    def stopping(self, limit_s: float) -> None:
+        """The gateway was told to stop and lets running requests end."""
+
+
+class Standalone:
+    """One running gateway as the admin pages and the user see it: the engine, its files and its Envoy."""
+
+    def __init__(self, settings: Settings, objects: Iterable[Resource], state: StateDir, binary: Path) -> None:
+        self.engine = Engine(model_options(settings), emit_options(settings), on_applied=self._note)
+        self.metrics = Metrics(self)
+        self.envoy = EnvoyProcess(_launch(settings, state, binary), state)
+        self.problems: tuple[Problem, ...] = ()
+        self.built = False
+        self._objects = tuple(objects)
+        self._source = FileSource(settings.paths)
+        self._last = Applied(0, 0, frozenset(), 0.0, 0.0)
+        self._changed = asyncio.Event()
+
+    @property
+    def graph(self) -> Graph:
+        """World, plan and findings."""
+        return self.engine.graph
+
+    @property
+    def group(self) -> Group:
+        """The proxies."""
+        return self.engine.group
+
+    @property
+    def restarts(self) -> int:
+        """How often Envoy ended by itself."""
+        return self.envoy.restarts
+
+    def locate(self, ref: Ref, field: str = "") -> tuple[str, int, int] | None:
+        """Where to edit an object."""
+        return self._source.locate(ref, field)
+
+    async def envoy_metrics(self) -> bytes:
+        """Envoy's own series."""
+        return await self.envoy.admin.prometheus()
+
+    def load(self) -> None:
+        """Read all objects and build all resources."""
+        found = self._source.scan()
+        self.problems = found.problems
+        self.engine.apply((*self._objects, *found.put))
+        self.built = True
+
+    async def follow(self) -> None:
+        """Look at the files again whenever something changed, without end."""
+        async for tick in watch(self._source.watched):
+            if tick.note:
+                _log.warning(tick.note)
+            found = await asyncio.to_thread(self._source.scan)
+            told, self.problems = self.problems, found.problems
+            if found.put or found.delete:
+                self.engine.apply(found.put, found.delete)
+            elif found.problems != told:
+                self._changed.set()
+
+    async def live(self) -> bool:
+        """Wait until Envoy serves what was published last; False when it takes too long."""
+        return await self.group.live(self.group.flight, timeout_s=_LIVE_LIMIT_S)
+
+    async def report(self, show: Show, admin: Address | None, *, adopted: bool) -> None:
+        """Tell the user about the start and every change, without end."""
+        show.started(self, admin, adopted=adopted, live=await self.live())
+        self._changed.clear()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            show.changed(self, self._last, live=await self.live())
+
+    def _note(self, applied: Applied) -> None:
+        self.metrics.observe_build(applied.build_s)
+        self.metrics.observe_publish(applied.publish_s)
+        if applied.changed or applied.subjects:
+            self._last = applied
+            self._changed.set()
+
+
+class Stop:
+    """What ends a run: the first signal asks for it, a second one cuts the waiting short."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.at_once = asyncio.Event()
+        self.code = 0
+
+    def listen(self) -> None:
+        """From now on SIGINT and SIGTERM come here."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._ask, _INTERRUPTED)
+        loop.add_signal_handler(signal.SIGTERM, self._ask, 0)
+
+    def _ask(self, code: int) -> None:
+        if self.asked.is_set():
+            self.at_once.set()
+        else:
+            self.code = code
+            self.asked.set()
+
+
+async def run(settings: Settings, objects: Iterable[Resource] = (), *, show: Show) -> int:
+    """Serve `objects` and those in files until SIGINT or SIGTERM; the exit code."""
     binary = settings.envoy_binary or envoy_binary()
     check_binary(binary)
+    stop = Stop()
+    stop.listen()
     with open_state(settings.state) as state:
-        engine = Engine(model_options(settings), emit_options(settings))
-        source = FileSource(settings.paths)
-        engine.apply(source.scan().put)
-        envoy = EnvoyProcess(_launch(settings, state, binary), state)
-        await serve(engine, source, envoy, state)
-    return 0
+        gateway = Standalone(settings, objects, state, binary)
+        gateway.load()
+        await serve(gateway, settings, state, stop, show)
+    return stop.code
 
 
-async def serve(engine: Engine, source: FileSource, envoy: EnvoyProcess, state: StateDir) -> None:
-    """Runs all parts until told to stop, then ends them in the opposite order."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    server = XdsServer(lambda _: engine.group)
-    adopted = await envoy.adopt()
-    check_ports(sockets(engine), ours=[envoy.pid] if envoy.pid else [])
-    await server.start_unix(state.ads_socket)
-    if not adopted:
-        await envoy.start()
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(envoy.watch()), tasks.create_task(_follow(engine, source))]
-        await stop.wait()
-        await envoy.drain_and_stop(10.0)
-        for task in running:
-            task.cancel()
-    await server.stop()
+async def serve(gateway: Standalone, settings: Settings, state: StateDir, stop: Stop, show: Show) -> None:
+    """Start all parts, run them until told to stop, and end them in the opposite order."""
+    server = XdsServer(lambda _: gateway.group)
+    async with contextlib.AsyncExitStack() as parts:
+        adopted = await gateway.envoy.adopt()
+        check_ports(sockets(gateway.graph), ours=[gateway.envoy.pid] if gateway.envoy.pid else [])
+        admin = None
+        if settings.admin is not None:
+            admin = await parts.enter_async_context(serve_admin(gateway, gateway.metrics, settings.admin))
+        await server.start_unix(state.ads_socket)
+        parts.push_async_callback(server.stop)
+        if not adopted:
+            await gateway.envoy.start()
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(gateway.envoy.watch()),
+                tasks.create_task(gateway.follow()),
+                tasks.create_task(gateway.report(show, admin, adopted=adopted)),
+            ]
+            await stop.asked.wait()
+            show.stopping(settings.drain_limit_s)
+            await _drain(gateway.envoy, stop, settings.drain_limit_s)
+            for task in running:
+                task.cancel()
 
 
-async def _follow(engine: Engine, source: FileSource) -> None:
-    """Looks at the files again whenever something changed."""
-    async for _ in watch(source.watched):
-        changes = source.scan()
-        if changes.put or changes.delete:
-            engine.apply(changes.put, changes.delete)
+async def _drain(envoy: EnvoyProcess, stop: Stop, limit_s: float) -> None:
+    """Let running requests end, for a bounded time, and only until somebody asks a second time."""
+    draining = asyncio.create_task(envoy.drain_and_stop(limit_s))
+    impatient = asyncio.create_task(stop.at_once.wait())
+    await asyncio.wait((draining, impatient), return_when=asyncio.FIRST_COMPLETED)
+    impatient.cancel()
+    if not draining.done():
+        draining.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await draining
 
 
-def sockets(engine: Engine) -> set[tuple[str, int]]:
+def sockets(graph: Graph) -> set[tuple[str, int]]:
     """Every address and port that the gateways ask for."""
-    return {place for places in engine.graph.rows(SOCKETS).values() for place in places}
+    return {place for places in graph.rows(SOCKETS).values() for place in places}
 
 
 def model_options(settings: Settings) -> Options:
     """The settings that the model depends on."""
-    return Options(bind_address=settings.bind)
+    reserved = (settings.admin.port,) if settings.admin is not None and settings.admin.port else ()
+    return Options(bind_address=settings.bind, reserved_ports=reserved)
 
 
 def emit_options(settings: Settings) -> EmitOptions:

@@ -1,0 +1,209 @@
+"""What is served and what is wrong, for people: tables on a terminal, plain lines elsewhere.
+
+Both forms come from the same views, which also `/picture` shows. The invariant: the output is bounded, however many
+hosts and findings there are; what is left out is counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from tripylon.admin.notices import Notice, count
+from tripylon.admin.picture import GatewayView, ListenerView, RouteView
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+MAX_ROWS = 40
+MAX_NOTICES = 20
+_STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+
+
+class Row(NamedTuple):
+    """One route of one host as the table shows it."""
+
+    listener: str
+    host: str
+    match: str
+    to: str
+    route: str
+
+
+def print_gateways(gateways: Sequence[GatewayView], to: TextIO) -> None:
+    """What is served, as a table or as lines."""
+    rows, more = _bounded(gateways)
+    if is_terminal(to):
+        _print_table(rows, more, to)
+        return
+    for gateway in gateways[:MAX_ROWS]:
+        for listener in gateway.listeners[:MAX_ROWS]:
+            state = "listening" if listener.serving else "not serving"
+            print(f"{state}: {_listener(gateway, listener)} for {_hosts_text(listener)}", file=to)
+    for row in rows:
+        print(f"route: {row.host} {row.match} -> {row.to} ({row.route})", file=to)
+    if more:
+        print(f"and {more} more routes", file=to)
+
+
+def print_notices(notices: Sequence[Notice], to: TextIO, *, limit: int = MAX_NOTICES) -> None:
+    """What is wrong: place, severity, message, hint, as compilers write it."""
+    if is_terminal(to):
+        console = _console(to)
+        for notice in notices[:limit]:
+            console.print(_styled(notice), soft_wrap=True, highlight=False)
+    else:
+        for notice in notices[:limit]:
+            print(notice_text(notice), file=to)
+    if len(notices) > limit:
+        print(f"and {len(notices) - limit} more; `tripylon check` prints all", file=to)
+
+
+def notice_text(notice: Notice) -> str:
+    """One notice as plain text: one line, and a second one with the hint."""
+    hint = f"\n    {notice.hint}" if notice.hint else ""
+    return f"{notice.place}: {notice.severity}: {_message(notice)} [{notice.reason}]{hint}"
+
+
+def summary(notices: Iterable[Notice]) -> str:
+    """`2 errors, 1 warning`."""
+    errors, warnings = count(notices)
+    return f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 host`, `2 hosts`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def requests_to_try(gateways: Iterable[GatewayView]) -> tuple[str, ...]:
+    """Command lines that show the gateway at work: one for each of the first listeners that have a route."""
+    lines = []
+    for gateway in gateways:
+        for listener in gateway.listeners:
+            line = _curl(gateway, listener) if listener.serving else ""
+            if line:
+                lines.append(line)
+    return tuple(lines[:3])
+
+
+def is_terminal(to: TextIO) -> bool:
+    """Whether people look at it, so that colours and tables help."""
+    return to.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _bounded(gateways: Iterable[GatewayView]) -> tuple[list[Row], int]:
+    rows: list[Row] = []
+    more = 0
+    for row in _rows(gateways):
+        if len(rows) < MAX_ROWS:
+            rows.append(row)
+        else:
+            more += 1
+    return rows, more
+
+
+def _rows(gateways: Iterable[GatewayView]) -> Iterator[Row]:
+    for gateway in gateways:
+        for listener in gateway.listeners:
+            place = _listener(gateway, listener)
+            if not listener.serving:
+                yield Row(place, listener.hostname or "*", "", "not serving", "")
+                continue
+            routed = [host for host in listener.hosts if host.routes]
+            if not routed:
+                yield Row(place, listener.hostname or "*", "", "404", "no route is attached")
+            for host in routed:
+                for route in host.routes:
+                    yield Row(place, host.hostname, route.match, ", ".join(route.to), route.route)
+
+
+def _listener(gateway: GatewayView, listener: ListenerView) -> str:
+    addresses = ",".join(gateway.addresses) or "-"
+    return f"{listener.protocol.lower()} {addresses}:{listener.port} {gateway.name}/{listener.name}"
+
+
+def _hosts_text(listener: ListenerView) -> str:
+    routed = [host.hostname for host in listener.hosts if host.routes]
+    if not routed:
+        return "no route"
+    shown = ", ".join(routed[:5])
+    return shown if len(routed) <= 5 else f"{shown} and {len(routed) - 5} more"
+
+
+def _print_table(rows: Sequence[Row], more: int, to: TextIO) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("Listener", "Host", "Match", "To", "By"):
+        table.add_column(heading, overflow="fold")
+    before = Row("", "", "", "", "")
+    for row in rows:
+        same_listener = row.listener == before.listener
+        same_host = same_listener and row.host == before.host
+        table.add_row(
+            _plain("" if same_listener else row.listener),
+            _plain("" if same_host else row.host),
+            _plain(row.match),
+            _plain(row.to, "green" if row.to not in ("404", "500", "not serving") else "red"),
+            _plain(row.route, "dim"),
+        )
+        before = row
+    console = _console(to)
+    console.print(table)
+    if more:
+        console.print(f"and {more:,} more routes", style="dim")
+
+
+def _plain(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(text, style=style)
+
+
+def _styled(notice: Notice) -> Text:
+    from rich.text import Text
+
+    line = Text(f"{notice.place}: ", style="bold")
+    line.append(f"{notice.severity}: ", style=_STYLES[notice.severity])
+    line.append(_message(notice))
+    line.append(f" [{notice.reason}]", style="dim")
+    if notice.hint:
+        line.append(f"\n    {notice.hint}", style="dim")
+    return line
+
+
+def _message(notice: Notice) -> str:
+    """The message, behind the object that it is about unless it names that itself."""
+    if notice.object is None or notice.object.name in notice.message:
+        return notice.message
+    return f"{notice.object.kind} {notice.object.name}: {notice.message}"
+
+
+def _console(to: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(file=to, highlight=False)
+
+
+def _curl(gateway: GatewayView, listener: ListenerView) -> str:
+    host = next((host for host in listener.hosts if host.routes), None)
+    if host is None:
+        return ""
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(gateway.addresses[0], gateway.addresses[0])  # noqa: S104
+    number = f"[{address}]" if ":" in address else address
+    name = host.hostname.replace("*.", "any.") if host.hostname != "*" else ""
+    path = _example_path(host.routes)
+    if listener.protocol == "HTTPS":
+        name = name or "localhost"
+        return f"curl -k --resolve {name}:{listener.port}:{number} https://{name}:{listener.port}{path}"
+    header = f"-H 'Host: {name}' " if name else ""
+    return f"curl {header}http://{number}:{listener.port}{path}"
+
+
+def _example_path(routes: Sequence[RouteView]) -> str:
+    """The path of a plain match, the widest there is."""
+    plain = [route.match for route in routes if route.match.startswith("/")] or ["/"]
+    return min((match.split(" ")[0].removesuffix("*") for match in plain), key=len)
