@@ -20,11 +20,13 @@ import msgspec
 from tripylon.api.core import Secret
 from tripylon.api.meta import Resource
 from tripylon.api.problems import Path as Place
+from tripylon.files import memory
 from tripylon.files.listing import Limits, list_files, unreadable
 from tripylon.files.objects import Entry, read_document
 from tripylon.files.positions import field_path, positions
 from tripylon.files.problems import Problem
 from tripylon.files.secrets import Contents, FileError, is_from_files, with_files
+from tripylon.files.state import write_whole
 from tripylon.files.watch import Targets
 from tripylon.files.yaml import Document, DocumentError, digest_of, documents, json_document
 from tripylon.values import Ref
@@ -83,18 +85,25 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 class FileSource:
-    """The objects of some files and folders. Nothing is read before the first `scan`."""
+    """The objects of some files and folders. Nothing is read before the first `scan`.
 
-    def __init__(self, paths: Sequence[Path], *, limits: Limits | None = None) -> None:
+    `kept` is where an earlier run wrote down what served last, and where `keep` does. None: a document that is broken at
+    the first scan has no last version.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, limits: Limits | None = None, kept: Path | None = None) -> None:
         self._roots = tuple(paths)
         self._limits = limits or Limits()
+        self._kept = kept
         self._files: dict[Path, File] = {}
         self._served: dict[Ref, Served] = {}
+        self._started = False
         self._contents = Contents()
         self._places: dict[tuple[bytes, Place], tuple[int, int]] = {}
 
     def scan(self) -> Changes:
         """Look at the disk and say what changed since the last scan. May take seconds when much is new."""
+        remembered = self._remembered()
         listing = list_files(self._roots, self._limits)
         files = {path: self._file(path, state) for path, state in listing.files.items()}
         for path, known in self._files.items():
@@ -103,7 +112,7 @@ class FileSource:
         self._files = {path: file for path in sorted(files) if (file := files[path]) is not None}
         self._contents.begin()
         self._places.clear()
-        merged = merge(self._files.values(), self._served, self._contents)
+        merged = merge(self._files.values(), remembered or self._served, self._contents)
         before, self._served = self._served, merged.served
         return Changes(
             put=tuple(
@@ -136,10 +145,27 @@ class FileSource:
             line, column = known or (line, column)
         return (str(served.file), *_in_file(part, line, column))
 
+    def keep(self) -> None:
+        """Write down what serves now, for a later run. OSError when that is not possible."""
+        if self._kept is not None:
+            served = self._served.values()
+            objects = ((each.resource, each.file, each.part.line, each.part.column) for each in served)
+            write_whole(self._kept, memory.encode(self._roots, objects))
+
     def watched(self) -> Targets:
         """What to watch so that no change is missed: the given paths, files named by Secrets, and targets of links."""
         files = {*self._contents.used, *(path for path in self._files if path.is_symlink())}
         return Targets(roots=self._roots, files=frozenset(files))
+
+    def _remembered(self) -> dict[Ref, Served]:
+        """At the first scan, what served in the last run; nothing afterwards."""
+        if self._started or self._kept is None:
+            return {}
+        self._started = True
+        return {
+            resource.ref: Served(resource, Path(each.file), Part(b"", 0, 0, each.line, each.column, ()), Entry())
+            for resource, each in memory.read(self._kept, self._roots)
+        }
 
     def _file(self, path: Path, state: os.stat_result) -> File | None:
         """The file, read again if it changed; None when it has gone meanwhile."""
