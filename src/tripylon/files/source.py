@@ -87,8 +87,8 @@ class Merged(msgspec.Struct, frozen=True):
 class FileSource:
     """The objects of some files and folders. Nothing is read before the first `scan`.
 
-    `kept` is where an earlier run wrote down what served last, and where `keep` does. None: a document that is broken at
-    the first scan has no last version.
+    `kept` is where an earlier run wrote down what served last, and where `keep` does. None: a document that is broken
+    at the first scan has no last version.
     """
 
     def __init__(self, paths: Sequence[Path], *, limits: Limits | None = None, kept: Path | None = None) -> None:
