@@ -10,8 +10,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+import msgspec
+
 from tripylon.admin.notices import Notice, count
 from tripylon.admin.picture import GatewayView, ListenerView, RouteView
+from tripylon.values import Ref
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -179,7 +182,7 @@ def _message(notice: Notice) -> str:
     """The message, behind the object that it is about unless it names that itself."""
     if notice.object is None or notice.object.name in notice.message:
         return notice.message
-    return f"{notice.object.kind} {notice.object.name}: {notice.message}"
+    return f"{Ref(*msgspec.structs.astuple(notice.object))}: {notice.message}"
 
 
 def _console(to: TextIO) -> Console:

@@ -1,0 +1,126 @@
+"""`tripylon envoy`: the Envoy configuration that files come to, as JSON, sorted out by Gateway.
+
+Private keys are left out, as Envoy's own dump leaves them out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from tripylon.cli import FINE, UsageError
+from tripylon.cli.options import QUIET, Logging, Paths, existing
+
+if TYPE_CHECKING:
+    from tripylon.cli.offline import Offline
+    from tripylon.values import Name
+
+Sections = dict[str, list[dict[str, Any]]]
+
+
+def envoy(
+    *paths: Paths,
+    gateway: Annotated[str, Parameter(help="Only this one: namespace/name, or the name.", show_env_var=False)] = "",
+    logging: Logging = QUIET,
+) -> int:
+    """Print the Envoy configuration of each Gateway as JSON.
+
+    An object with one entry for each Gateway; with `--gateway` that entry alone. What is wrong with the files is
+    counted on stderr, and left out of the configuration.
+    """
+    logging.configure()
+    from tripylon.cli.offline import load
+    from tripylon.cli.output import print_json
+    from tripylon.cli.table import summary
+
+    offline = load(existing(paths))
+    made = {str(name): configuration(offline, name) for name in _gateways(offline)}
+    if gateway:
+        print_json(_chosen(made, gateway))
+    else:
+        print_json(made)
+    notices = offline.notices()
+    if notices:
+        print(f"{summary(notices)}; see `tripylon check`.", file=sys.stderr)
+    return FINE
+
+
+def configuration(offline: Offline, gateway: Name) -> Sections:
+    """Everything that is sent for one gateway, by kind of resource."""
+    from tripylon.envoy import emit, names
+    from tripylon.model.gateways import GATEWAY_PLANS
+    from tripylon.model.hosts import HOSTS
+    from tripylon.model.tls import GATEWAY_TLS
+    from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS
+
+    graph = offline.graph
+    plan, tls = graph.get(GATEWAY_PLANS, gateway), graph.get(GATEWAY_TLS, gateway)
+    hosts = [key for key in graph.rows(HOSTS) if key.table.gateway == gateway]
+    clusters = _clusters(offline, gateway)
+    secrets = {name for listener in (tls.listeners if tls else ()) for name in listener.certificates}
+    usable = [listener for listener in (plan.listeners if plan else ()) if listener.usable]
+    wanted = {
+        "listeners": (LDS, {names.listener(gateway, listener.port) for listener in usable}),
+        "routeConfigurations": (RDS, {names.route_table(listener.table(gateway)) for listener in usable}),
+        "virtualHosts": (VHDS, {names.virtual_host(key) for key in hosts}),
+        "clusters": (CDS, clusters),
+        "endpoints": (EDS, clusters),
+        "secrets": (SDS, {names.secret(name) for name in secrets}),
+    }
+    everything = emit.everything(graph)
+    return {
+        section: [_plain(everything[url][name].body) for name in sorted(chosen & everything[url].keys())]
+        for section, (url, chosen) in wanted.items()
+    }
+
+
+def _gateways(offline: Offline) -> Iterable[Name]:
+    from tripylon.model.gateways import GATEWAY_PLANS
+
+    return sorted(offline.graph.rows(GATEWAY_PLANS))
+
+
+def _clusters(offline: Offline, gateway: Name) -> set[str]:
+    from tripylon.envoy import names
+    from tripylon.model.route_plans import ROUTE_PLANS
+
+    routes = offline.graph.rows(ROUTE_PLANS).values()
+    attached = (route for route in routes if any(parent.gateway == gateway for parent in route.parents))
+    return {names.cluster(key) for route in attached for key in route.clusters}
+
+
+def _plain(body: bytes) -> dict[str, Any]:
+    """A resource as it is sent → its message as JSON, as Envoy's own documentation writes it."""
+    from google.protobuf.json_format import MessageToDict
+
+    from tripylon.pb import pool
+    from tripylon.pb.messages import DeltaDiscoveryResponse
+
+    (resource,) = DeltaDiscoveryResponse.FromString(body).resources
+    plain = MessageToDict(resource.resource, preserving_proto_field_name=True, descriptor_pool=pool())
+    plain.pop("@type", None)
+    _hide_keys(plain)
+    return plain
+
+
+def _hide_keys(value: Any) -> None:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if key == "private_key":
+                value[key] = {"inline_string": "[redacted]"}
+            else:
+                _hide_keys(each)
+    elif isinstance(value, list):
+        for each in value:
+            _hide_keys(each)
+
+
+def _chosen(made: Mapping[str, Sections], gateway: str) -> Sections:
+    found = [name for name in made if gateway in (name, name.partition("/")[2])]
+    if len(found) != 1:
+        known = ", ".join(made) or "none"
+        raise UsageError(f"{'more than one' if found else 'no'} Gateway is named {gateway!r}; there are: {known}")
+    return made[found[0]]
