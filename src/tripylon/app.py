@@ -45,6 +45,8 @@ CLUSTER = "standalone"
 _LIVE_LIMIT_S = 10.0
 """How long to wait for Envoy to take a change until the user is told that it has not."""
 _INTERRUPTED = 130
+_KEEP_AFTER_S = 2.0
+"""How long changes are gathered before what serves is written down again."""
 
 
 class Show(Protocol):
@@ -66,11 +68,13 @@ class Standalone:
     def __init__(self, settings: Settings, objects: Iterable[Resource], state: StateDir, binary: Path) -> None:
         self.engine = Engine(model_options(settings), emit_options(settings), on_applied=self._note)
         self.metrics = Metrics(self)
+        self.binary = binary
         self.envoy = EnvoyProcess(_launch(settings, state, binary), state)
         self.problems: tuple[Problem, ...] = ()
         self.built = False
         self._objects = tuple(objects)
-        self._source = FileSource(settings.paths)
+        self._source = FileSource(settings.paths, kept=state.root / "served.json")
+        self._unkept = asyncio.Event()
         self._last = Applied(0, 0, frozenset(), 0.0, 0.0)
         self._changed = asyncio.Event()
 
@@ -113,8 +117,20 @@ class Standalone:
             told, self.problems = self.problems, found.problems
             if found.put or found.delete:
                 self.engine.apply(found.put, found.delete)
+                self._unkept.set()
             elif found.problems != told:
                 self._changed.set()
+
+    async def keep(self) -> None:
+        """Write down what serves, some time after it changed, without end: a later run may find a document broken."""
+        while True:
+            try:
+                await asyncio.to_thread(self._source.keep)
+            except OSError as error:
+                _log.warning("what serves cannot be written down for a later run", error=str(error))
+            self._unkept.clear()
+            await self._unkept.wait()
+            await asyncio.sleep(_KEEP_AFTER_S)
 
     async def live(self) -> bool:
         """Wait until Envoy serves what was published last; False when it takes too long."""
@@ -177,7 +193,8 @@ async def serve(gateway: Standalone, settings: Settings, state: StateDir, stop: 
     server = XdsServer(lambda _: gateway.group)
     async with contextlib.AsyncExitStack() as parts:
         adopted = await gateway.envoy.adopt()
-        check_ports(sockets(gateway.graph), ours=[gateway.envoy.pid] if gateway.envoy.pid else [])
+        ours = [gateway.envoy.pid] if gateway.envoy.pid else []
+        check_ports(sockets(gateway.graph), ours=ours, envoy_binary=gateway.binary)
         admin = None
         if settings.admin is not None:
             admin = await parts.enter_async_context(serve_admin(gateway, gateway.metrics, settings.admin))
@@ -186,16 +203,18 @@ async def serve(gateway: Standalone, settings: Settings, state: StateDir, stop: 
         if not adopted:
             await gateway.envoy.start()
         async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(gateway.envoy.watch()),
+            watching = tasks.create_task(gateway.envoy.watch())
+            following = [
                 tasks.create_task(gateway.follow()),
+                tasks.create_task(gateway.keep()),
                 tasks.create_task(gateway.report(show, admin, adopted=adopted)),
             ]
             await stop.asked.wait()
             show.stopping(settings.drain_limit_s)
+            for task in following:
+                task.cancel()  # a change that is sent while Envoy drains could open a listener again
             await _drain(gateway.envoy, stop, settings.drain_limit_s)
-            for task in running:
-                task.cancel()
+            watching.cancel()
 
 
 async def _drain(envoy: EnvoyProcess, stop: Stop, limit_s: float) -> None:
