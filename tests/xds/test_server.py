@@ -142,6 +142,11 @@ async def test_unknown_nodes_and_full_state_streams_are_refused(tmp_path: Path) 
             await follow(Proxy("stranger", refers), channel)
         assert refused.value.status is Status.NOT_FOUND
         assert "'stranger'" in (refused.value.message or "")
+        with pytest.raises(GRPCError) as refused:
+            async with channel.request(METHOD, Cardinality.STREAM_STREAM, bytes, bytes) as stream:
+                await stream.send_message(b"\xff")
+                await stream.recv_message()
+        assert refused.value.status is Status.INVALID_ARGUMENT
         method = METHOD.replace("Delta", "Stream")
         with pytest.raises(GRPCError) as refused:
             async with channel.request(method, Cardinality.STREAM_STREAM, bytes, bytes) as stream:
@@ -183,3 +188,28 @@ async def test_the_socket_is_ours_alone(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
     with pytest.raises(StartError, match="choose another path"):
         await XdsServer(lambda _node: None).start_unix(tmp_path / "none" / "ads.sock")
+
+
+async def test_a_socket_that_another_process_has_put_there_stays(tmp_path: Path) -> None:
+    path = tmp_path / "ads.sock"
+    async with serving(path, Group()):
+        path.unlink()
+        path.write_text("theirs")
+    assert path.read_text() == "theirs"
+
+
+async def test_stop_is_bounded_when_a_proxy_reads_nothing(tmp_path: Path) -> None:
+    group = Group()
+    group.publish(flight(CDS={f"c{number}": "x" * 1_000_000 for number in range(20)}))
+    path = tmp_path / "ads.sock"
+    server = XdsServer(lambda _node: group, stop_s=0.05)
+    await server.start_unix(path)
+    channel = Channel(path=str(path), codec=RawCodec())
+    with contextlib.suppress(StreamTerminatedError):
+        async with channel.request(METHOD, Cardinality.STREAM_STREAM, bytes, bytes) as stream:
+            await stream.send_message(DeltaDiscoveryRequest(type_url=URLS["CDS"]).SerializeToString())
+            await until(lambda: group.counters.pushes == 1)
+            await server.stop()
+            await stream.cancel()
+    assert group.counters.streams == 0
+    channel.close()

@@ -78,6 +78,8 @@ class Group:
         self._sessions: dict[int, Session] = {}
         self._shared: dict[tuple[object, ...], tuple[Batch, str, bytes]] = {}
         self._waiting: dict[asyncio.Future[None], int] = {}
+        self._laggard: Session | None = None
+        """A proxy known to be behind the first flight that is waited for."""
 
     def publish(self, changes: Mapping[str, Mapping[str, Resource | None]]) -> int:
         """Takes new, changed and removed (None) resources by type URL and name; returns the number of their flight.
@@ -94,7 +96,7 @@ class Group:
         return self._flight
 
     def retry(self, url: str, name: str) -> None:
-        """Sends a resource as it is once more to the proxies that refused it: the cause may be outside, as a port in use."""
+        """Sends a resource once more, unchanged, to the proxies that refused it: say a port in use has become free."""
         for session in self._sessions.values():
             session.retry(url, name)
 
@@ -163,9 +165,14 @@ class Group:
         """Name of the EDS resource of a cluster, None when it has none."""
         return self._endpoints_of(cluster)
 
+    @property
+    def wary(self) -> bool:
+        """Whether any proxy has rejected anything that is still there."""
+        return bool(self.refusals)
+
     def suspect(self, url: str, resource: Resource) -> bool:
         """Whether a proxy has rejected this very version."""
-        refusal = self.refusals.get((url, resource.name)) if self.refusals else None
+        refusal = self.refusals.get((url, resource.name))
         return refusal is not None and refusal.version == resource.version
 
     def encode(self, url: str, batch: Batch, taken: Container[str]) -> tuple[str, bytes]:
@@ -240,6 +247,13 @@ class Group:
     def tell_waiting(self) -> None:
         """Ends the waits for flights that are live now."""
         if not self._waiting:
+            return
+        first = min(self._waiting.values())
+        if self._laggard is not None and self._laggard.number in self._sessions and self._laggard.settled < first:
+            return
+        # From the youngest on: acknowledgements mostly come oldest first, so the laggard found lasts longest.
+        self._laggard = next((late for late in reversed(self._sessions.values()) if late.settled < first), None)
+        if self._laggard is not None:
             return
         settled = self.settled
         for arrival, flight in self._waiting.items():

@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING
 from grpclib.config import Configuration
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.encoding.base import CodecBase
-from grpclib.exceptions import GRPCError
+from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 from grpclib.server import Stream as Call
+from h2.exceptions import StreamClosedError
 
 from tripylon.errors import StartError
 from tripylon.xds.cache import Group, Session
 from tripylon.xds.codec import RawCodec
 
 if TYPE_CHECKING:
-    from tripylon.pb.messages import Node
+    from tripylon.pb.messages import DeltaDiscoveryRequest, Node
 
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 _WINDOW_BYTES = 4 << 20
@@ -49,11 +50,13 @@ class XdsServer:
         self._writers: set[asyncio.Event] = set()
         self._server: _TrackingServer | None = None
         self._path: Path | None = None
+        self._bound: tuple[int, int] | None = None
+        """What `_path` was when we made it: another process may have put its own there since."""
 
     async def start_unix(self, path: Path) -> None:
         """Listens on a Unix socket that only its owner may open; StartError when that is not possible."""
         listening = _bind_unix(path)
-        self._path = path
+        self._path, self._bound = path, _identity(path)
         await self._start(listening)
 
     async def start_tcp(self, host: str, port: int) -> int:
@@ -78,11 +81,10 @@ class XdsServer:
         for awake in self._writers:
             awake.set()
         server.stop_listening()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._stop_s):
-                await server.drained()
+        await server.drained(self._stop_s)
         server.hang_up()
-        if self._path is not None:
+        await server.drained(self._stop_s)
+        if self._path is not None and _identity(self._path) == self._bound:
             self._path.unlink(missing_ok=True)
 
     async def _start(self, listening: socket.socket) -> None:
@@ -102,12 +104,10 @@ class XdsServer:
         }
 
     async def _serve(self, call: Call[bytes, bytes]) -> None:
-        from tripylon.pb.messages import DeltaDiscoveryRequest
-
         first = await call.recv_message()
         if first is None or self._stopping:
             return
-        request = DeltaDiscoveryRequest.FromString(first)
+        request = _decode(first)
         group = self._select_group(request.node)
         if group is None:
             raise GRPCError(Status.NOT_FOUND, f"no configuration for node {request.node.id!r}")
@@ -129,8 +129,9 @@ class XdsServer:
         )
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            with contextlib.suppress(StreamTerminatedError, StreamClosedError, ConnectionError):  # the proxy has gone
+                for task in done:
+                    task.result()
         finally:
             for task in tasks:
                 task.cancel()
@@ -149,10 +150,19 @@ class XdsServer:
 
 
 async def _read(call: Call[bytes, bytes], session: Session) -> None:
+    async for message in call:
+        session.receive(_decode(message))
+
+
+def _decode(message: bytes) -> DeltaDiscoveryRequest:
+    from google.protobuf.message import DecodeError
+
     from tripylon.pb.messages import DeltaDiscoveryRequest
 
-    async for message in call:
-        session.receive(DeltaDiscoveryRequest.FromString(message))
+    try:
+        return DeltaDiscoveryRequest.FromString(message)
+    except DecodeError as error:
+        raise GRPCError(Status.INVALID_ARGUMENT, "this is no DeltaDiscoveryRequest") from error
 
 
 async def _refuse_full_state(call: Call[bytes, bytes]) -> None:
@@ -177,11 +187,11 @@ class _TrackingServer(Server):
         assert self._server is not None
         self._server.close()
 
-    async def drained(self) -> None:
-        """Waits until the handlers of all streams have ended by themselves."""
+    async def drained(self, patience_s: float) -> None:
+        """Waits until the handlers of all streams have ended, or until patience is over."""
         tasks = {task for handler in self._handlers for task in (*handler._tasks.values(), *handler._cancelled)}
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=patience_s)
 
     def hang_up(self) -> None:
         """Cancels what still runs and closes every connection, each with a GOAWAY first."""
@@ -200,6 +210,15 @@ def _is_open(protocol: H2Protocol) -> bool:
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode, None when there is nothing."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _bind_unix(path: Path) -> socket.socket:

@@ -39,6 +39,10 @@ class View(Protocol):
     def under(self, url: str, above: str) -> Collection[str]:
         """Names that a `prefix` or collection subscription to `above` covers."""
 
+    @property
+    def wary(self) -> bool:
+        """Whether any proxy has rejected anything that is still there."""
+
     def suspect(self, url: str, resource: Resource) -> bool:
         """Whether another proxy has rejected this very version."""
 
@@ -173,32 +177,38 @@ class Subscription:
 
     def subscribe(self, names: Iterable[str], *, known: Mapping[str, str] | None = None) -> None:
         """Adds names; each is answered, by a removal if there is none, but for what `known` shows to be there."""
+        mine = self.view.resources(self.kind.url)
+        named, parents = [], []
         for name in names:
-            if name == "*":
-                continue
-            there = self.view.resources(self.kind.url).get(name)
-            self.names.add(there.name if there else name)
-            if self._is_parent(name):
-                self._owe(self.view.under(self.kind.url, name), fresh=known or {})
-                self._answer_parent(name, known or {})
-            elif name in self.ahead:
-                self.ahead.discard(name)
-            elif known is None or name not in known:
-                self._owe((name,), fresh={}, answer=True)
-            elif name in self.view.resources(self.kind.url):
-                self._owe((name,), fresh=known)
+            there = mine.get(name)
+            if there is not None:
+                named.append(there.name)  # the group's own string, so that streams share it
+            elif self._is_parent(name):
+                parents.append(name)
+            elif name != "*":
+                named.append(name)
+        self.names.update(named, parents)
+        if self.ahead:
+            named = [name for name in named if name not in self.ahead]
+            self.ahead -= self.names
+        self._owe([name for name in named if not known or name not in known], fresh={}, answer=True)
+        if known:
+            self._owe([name for name in named if name in known and name in mine], fresh=known)
+        for name in parents:
+            self._owe(self.view.under(self.kind.url, name), fresh=known or {})
+            self._answer_parent(name, known or {})
 
     def _owe(self, names: Iterable[str], *, fresh: Mapping[str, str], answer: bool = False) -> None:
-        """Makes names dirty unless the proxy has them in the group's version."""
+        """Makes names dirty unless the proxy has them in the group's version; `answer`: even then."""
         mine = self.view.resources(self.kind.url)
+        expected, dirty, urgent, now = self.expected, self.dirty, self.urgent, self.view.flight
         for name in names:
-            flight = self.expected.pop(name, self.view.flight)
-            resource = mine.get(name)
+            flight = expected.pop(name, now) if expected else now
             if answer:
-                self.urgent.add(name)
-            elif resource and fresh.get(name) == resource.version and name not in self.urgent:
+                urgent.add(name)
+            elif fresh and name not in urgent and name in mine and fresh.get(name) == mine[name].version:
                 continue
-            self.dirty.setdefault(name, flight)
+            dirty.setdefault(name, flight)
 
     def _answer_parent(self, name: str, known: Mapping[str, str]) -> None:
         """A parent without children is answered by the removal of a nameless child, so that nobody waits for it."""
@@ -308,35 +318,40 @@ class Subscription:
 
     def _batch(self, names: Mapping[str, int]) -> Batch | None:
         """Resources and removals among `names` that the proxy lacks; suspects are put aside, each for itself."""
-        mine = self.view.resources(self.kind.url)
+        mine, sent, urgent, rejected = self.view.resources(self.kind.url), self.sent, self.urgent, self.rejected
+        wary = len(names) > 1 and self.view.wary
         resources: list[Resource] = []
         removed: list[str] = []
+        aside: list[str] = []
         for name, flight in names.items():
             resource = mine.get(name)
-            urgent = name in self.urgent
             if resource is None:
-                if name not in self.held and name not in self.due and (name in self.sent or urgent):
+                if name not in self.held and name not in self.due and (name in sent or name in urgent):
                     removed.append(name)
-            elif self._refused(resource) or (self.sent.get(name) == resource.version and not urgent):
+            elif (sent.get(name) == resource.version and name not in urgent) or rejected.get(name) == resource.version:
                 continue
-            elif len(names) > 1 and self.view.suspect(self.kind.url, resource):
+            elif wary and self.view.suspect(self.kind.url, resource):
+                aside.append(name)
                 self.retries.append(((name,), flight))
-                continue
             else:
                 resources.append(resource)
-            self.urgent.discard(name)
+        if urgent:
+            urgent.difference_update(names.keys() - aside)
         if not resources and not removed:
             return None
-        older = frozenset([name for name in names if self.sent.get(name, _PERHAPS) != _PERHAPS])
-        for resource in resources:
-            self.sent[resource.name] = resource.version
-            self.rejected.pop(resource.name, None)
-        for name in removed:
-            self.sent.pop(name, None)
-        return Batch(tuple(resources), tuple(removed), min(names.values()), older)
+        return self._taken(tuple(resources), tuple(removed), min(names.values()))
 
-    def _refused(self, resource: Resource) -> bool:
-        return self.rejected.get(resource.name) == resource.version
+    def _taken(self, resources: tuple[Resource, ...], removed: tuple[str, ...], flight: int) -> Batch:
+        """The batch, noted as sent."""
+        sent = self.sent
+        older = frozenset([name for name in removed if sent.pop(name, _PERHAPS) != _PERHAPS])
+        if sent:
+            older |= {resource.name for resource in resources if sent.get(resource.name, _PERHAPS) != _PERHAPS}
+        sent.update([(resource.name, resource.version) for resource in resources])
+        if self.rejected:
+            for resource in resources:
+                self.rejected.pop(resource.name, None)
+        return Batch(resources, removed, flight, older)
 
     # What others ask
 
@@ -355,10 +370,12 @@ class Subscription:
 
     def low(self) -> int:
         """The oldest flight of which something is still expected to be asked for, owed or unacknowledged."""
-        return min(min(self.expected.values(), default=NEVER), self.owed())
+        return min(self.owed(), *self.expected.values()) if self.expected else self.owed()
 
     def owed(self) -> int:
         """The oldest flight of which something that the proxy has asked for is still owed or unacknowledged."""
+        if not (self.dirty or self.flying or self.retries):
+            return NEVER
         return min(
             min(self.dirty.values(), default=NEVER),
             min((batch.flight for batch in self.flying.values()), default=NEVER),
