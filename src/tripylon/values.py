@@ -5,6 +5,7 @@ Everything here is immutable and hashable. Read `graph.py` next for how `Built` 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Generic, NamedTuple, TypeVar
 
@@ -94,3 +95,12 @@ def hostname_specificity(hostname: str) -> tuple[int, int]:
     if hostname.startswith("*."):
         return (1, len(hostname))
     return (2, len(hostname))
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IPv4 or IPv6 address, not a name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToJson
 from google.protobuf.message_factory import GetMessageClass
 from tests.cases.harness import NOW, Outcome, by_name
 from tests.cases.words import host_lines, host_name
@@ -205,7 +206,7 @@ def _xds(outcome: Outcome, wanted: dict[str, Any]) -> dict[str, Any]:
 
 def _message(kind: str, body: bytes) -> Any:
     message = GetMessageClass(pool().FindMessageTypeByName(kind)).FromString(body)
-    return MessageToDict(message, preserving_proto_field_name=True, descriptor_pool=pool())
+    return json.loads(MessageToJson(message, preserving_proto_field_name=True, descriptor_pool=pool()))
 
 
 def _projected(value: Any, shape: Any) -> Any:

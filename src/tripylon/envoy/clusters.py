@@ -22,6 +22,7 @@ from tripylon.pb.messages import (
     TransportSocket,
     UpstreamTlsContext,
 )
+from tripylon.values import is_address
 
 _CONNECT_TIMEOUT_MS = 5_000
 _UNBOUNDED = 1_000_000
@@ -114,6 +115,6 @@ def _tls(tls: BackendTls, options: EmitOptions, *, http2: bool) -> UpstreamTlsCo
         validation.trusted_ca.filename = options.system_ca
     for name in tls.names or ((tls.sni,) if tls.sni else ()):
         matcher = validation.match_typed_subject_alt_names.add()
-        matcher.san_type = SubjectAltNameMatcher.DNS
+        matcher.san_type = SubjectAltNameMatcher.IP_ADDRESS if is_address(name) else SubjectAltNameMatcher.DNS
         matcher.matcher.exact = name
     return context

@@ -12,7 +12,7 @@ from tripylon.api.own import Backend, BackendCAReference
 from tripylon.graph import Read
 from tripylon.model.plan import BackendTls
 from tripylon.model.tls import parse_certificate
-from tripylon.values import Name
+from tripylon.values import Name, is_address
 from tripylon.world.world import CONFIG_MAPS, SECRETS
 
 CA_KEY = "ca.crt"
@@ -40,11 +40,10 @@ def backend_tls(read: Read, backend: Backend) -> BackendTls | str | None:
         if certificate.fault:
             return f"Secret `{client}` {certificate.fault}"
         chain, key = certificate.chain, certificate.key
-    if not bundles and not tls.well_known_ca_certificates and not tls.insecure_skip_verify:
-        return "it names neither CA certificates nor the system's, and does not waive verification"
+    sni = tls.sni or _first_name(backend)
     return BackendTls(
-        sni=tls.sni or _first_name(backend),
-        names=tls.verify_subject_alt_names,
+        sni=sni,
+        names=tls.verify_subject_alt_names or (() if sni else _addresses(backend)),
         ca=b"\n".join(bundles),
         client_chain=chain,
         client_key=key,
@@ -65,9 +64,15 @@ def _bundle(read: Read, namespace: str, ref: BackendCAReference) -> bytes | str:
     return bundle.strip()
 
 
+def _addresses(backend: Backend) -> tuple[str, ...]:
+    """The addresses of hosts without any name, which their certificates must then carry."""
+    hosts = backend.spec.static.hosts if backend.spec.static is not None else ()
+    return tuple(dict.fromkeys(each.host for each in hosts))
+
+
 def _first_name(backend: Backend) -> str:
     """The host name to ask for when none is stated: that of the first host, if it has a name."""
     if backend.spec.dns is not None:
         return backend.spec.dns.hostname
     hosts = backend.spec.static.hosts if backend.spec.static is not None else ()
-    return next((each.host for each in hosts if any(letter.isalpha() for letter in each.host)), "")
+    return next((each.host for each in hosts if not is_address(each.host)), "")

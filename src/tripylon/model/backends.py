@@ -6,7 +6,6 @@ clusters that some route uses are planned, and each has its endpoints, be they n
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.backend_tls import backend_tls
 from tripylon.model.plan import ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RoutePlan
 from tripylon.model.route_plans import ROUTE_PLANS
-from tripylon.values import Built, Name, Ref, parse_duration_ms
+from tripylon.values import Built, Name, Ref, is_address, parse_duration_ms
 from tripylon.world.grants import may_refer
 from tripylon.world.world import BACKENDS, SERVICES, SLICES_BY_SERVICE
 
@@ -173,7 +172,7 @@ def plan_cluster(read: Read, key: ClusterKey) -> Built[ClusterPlan, Finding] | N
         return Built(
             ClusterPlan(key, "dns", tls, dns.lookup_family, parse_duration_ms(dns.refresh_rate), dns.respect_ttl)
         )
-    by_name = any(not _is_address(host) for host, _ in _hosts(backend))
+    by_name = any(not is_address(host) for host, _ in _hosts(backend))
     return Built(ClusterPlan(key, "dns" if by_name else "endpoints", tls))
 
 
@@ -208,7 +207,7 @@ def _ready(service: Service, port: int, slices: Iterable[EndpointSlice]) -> Iter
     ready = [pair for pair in pairs if pair[1].conditions.ready is not False]
     ending = [pair for pair in pairs if pair[1].conditions.serving]
     for slice_, endpoint in pairs if service.spec.publish_not_ready_addresses else ready or ending:
-        if endpoint.addresses and _is_address(endpoint.addresses[0]):
+        if endpoint.addresses and is_address(endpoint.addresses[0]):
             yield Endpoint(endpoint.addresses[0], _port(slice_, name), endpoint.zone)
 
 
@@ -227,11 +226,3 @@ def _hosts(backend: Backend) -> tuple[tuple[str, int], ...]:
 def _app_protocol(backend: Backend) -> str:
     place = backend.spec.dns or backend.spec.static
     return place.app_protocol if place is not None else ""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -7,7 +7,6 @@ a renewed certificate does not touch a route. Read `routes.py` next.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.options import Options
 from tripylon.model.plan import GatewayPlan, Listener, Namespaces
-from tripylon.values import Built, Name, intersect_hostnames
+from tripylon.values import Built, Name, intersect_hostnames, is_address
 from tripylon.world.world import GATEWAY_CLASSES, GATEWAYS
 
 ROUTE_KINDS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -31,7 +30,7 @@ CLASS_PLANS: Table[Name, bool] = Table("class plans")
 """The GatewayClasses of ours, each with whether it is accepted."""
 GATEWAY_PLANS: Table[Name, GatewayPlan] = Table("gateway plans")
 SOCKETS: Table[Name, tuple[tuple[str, int], ...]] = Table("sockets")
-"""The addresses and ports that each gateway of ours asks for."""
+"""The addresses and ports that each gateway of ours has a right to, if no older one asks for them."""
 SOCKETS_BY_PLACE: Index[tuple[str, int], Name, tuple[tuple[str, int], ...]] = Index(
     "sockets by address and port", SOCKETS, lambda _, places: places
 )
@@ -81,17 +80,21 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
         return None
     findings: list[Finding] = []
     addresses = _addresses(gateway, options, findings)
-    refused = _refused_alone(gateway, options)
-    refused |= _conflicts(gateway, [listener for listener in gateway.spec.listeners if listener.name not in refused])
-    if options.standalone:
+    findings.extend(_unsupported(gateway))
+    accepted = _accepted(findings)
+    refused = _refused_among_themselves(gateway, options)
+    if options.standalone and accepted:
         refused |= _taken_by_others(read, gateway, addresses, refused)
     for found in refused.values():
         findings.extend(found)
     listeners = tuple(_listener(gateway, listener, refused, findings) for listener in gateway.spec.listeners)
     findings.extend(_overlaps(gateway, refused))
-    findings.extend(_unsupported(gateway))
-    accepted = not any(finding.condition == "Accepted" and not finding.listener for finding in findings)
     return Built(GatewayPlan(name, addresses, listeners, accepted), tuple(findings))
+
+
+def _accepted(findings: list[Finding]) -> bool:
+    """Whether a gateway as a whole can be served, by what was found about it."""
+    return not any(finding.condition == "Accepted" and not finding.listener for finding in findings)
 
 
 def _listener(
@@ -169,7 +172,7 @@ def _addresses(gateway: Gateway, options: Options, findings: list[Finding]) -> t
             )
         elif not address.value:
             usable.append(options.bind_address)
-        elif _is_ip(address.value):
+        elif is_address(address.value):
             usable.append(address.value)
         else:
             findings.append(
@@ -185,21 +188,26 @@ def _addresses(gateway: Gateway, options: Options, findings: list[Finding]) -> t
     return tuple(dict.fromkeys(usable))
 
 
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _sockets(read: Read, name: Name, options: Options) -> Built[tuple[tuple[str, int], ...], Finding] | None:
     gateway = read.get(GATEWAYS, name)
     if gateway is None or not options.standalone or not is_ours(read, gateway, options):
         return None
-    addresses = _addresses(gateway, options, [])
-    ports = sorted({listener.port for listener in gateway.spec.listeners})
+    found: list[Finding] = []
+    addresses = _addresses(gateway, options, found)
+    found.extend(_unsupported(gateway))
+    if not _accepted(found):
+        return None
+    refused = _refused_among_themselves(gateway, options)
+    ports = sorted({listener.port for listener in gateway.spec.listeners if listener.name not in refused})
     return Built(tuple((address, port) for address in addresses for port in ports))
+
+
+def _refused_among_themselves(gateway: Gateway, options: Options) -> dict[str, tuple[Finding, ...]]:
+    """Listeners that cannot be served whatever other gateways want: each for itself, then the ones that clash."""
+    refused = _refused_alone(gateway, options)
+    return refused | _conflicts(
+        gateway, [listener for listener in gateway.spec.listeners if listener.name not in refused]
+    )
 
 
 def _refused_alone(gateway: Gateway, options: Options) -> dict[str, tuple[Finding, ...]]:
