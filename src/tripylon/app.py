@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import signal
 import ssl
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -104,8 +105,10 @@ class Standalone:
     def load(self) -> None:
         """Read all objects and build all resources."""
         found = self._source.scan()
+        _note_step("read")
         self.problems = found.problems
         self.engine.apply((*self._objects, *found.put))
+        _note_step("built")
         self.built = True
 
     async def follow(self) -> None:
@@ -138,7 +141,9 @@ class Standalone:
 
     async def report(self, show: Show, admin: Address | None, *, adopted: bool) -> None:
         """Tell the user about the start and every change, without end."""
-        show.started(self, admin, adopted=adopted, live=await self.live())
+        live = await self.live()
+        _note_step("live")
+        show.started(self, admin, adopted=adopted, live=live)
         self._changed.clear()
         while True:
             await self._changed.wait()
@@ -177,6 +182,7 @@ class Stop:
 
 async def run(settings: Settings, objects: Iterable[Resource] = (), *, show: Show) -> int:
     """Serve `objects` and those in files until SIGINT or SIGTERM; the exit code."""
+    _note_step("imported")
     binary = settings.envoy_binary or envoy_binary()
     check_binary(binary)
     stop = Stop()
@@ -202,6 +208,7 @@ async def serve(gateway: Standalone, settings: Settings, state: StateDir, stop: 
         parts.push_async_callback(server.stop)
         if not adopted:
             await gateway.envoy.start()
+        _note_step("envoy")
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(gateway.envoy.watch())
             following = [
@@ -227,6 +234,11 @@ async def _drain(envoy: EnvoyProcess, stop: Stop, limit_s: float) -> None:
         draining.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await draining
+
+
+def _note_step(done: str) -> None:
+    """Says when a step of the start was over, on the clock of all processes, to whoever looks into a slow one."""
+    _log.debug("start", done=done, monotonic_s=round(time.monotonic(), 4))
 
 
 def sockets(graph: Graph) -> set[tuple[str, int]]:
