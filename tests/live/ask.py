@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ TOLERANCE = 5.0
 """Percentage points by which a share may differ from the weight."""
 TRIES = 4
 """How often a share may be measured: one in fifty honest measurements of 500 requests is outside of the tolerance."""
+
+_IMPLIED_PORT = re.compile(r"^(http://[^/:]+(?=:80/)|https://[^/:]+(?=:443/)):\d+")
 
 Dial = Callable[[str, int, str], clients.Target]
 
@@ -76,7 +79,7 @@ def _of_answer(row: Row, places: Places, answer: clients.Answer) -> list[str]:
     present = [name for name in row.absent_headers if answer.header(name) is not None]
     problems += [f"answer headers {present} should be absent"] if present else []
     if row.location:
-        problems += _differs("location", places.resolve(row.location), answer.header("location"))
+        problems += _differs("location", _portless(places.resolve(row.location)), _portless(answer.header("location")))
     return problems
 
 
@@ -151,6 +154,8 @@ def deployment(pod: str) -> str:
 def judge(expected: ObjectStatus, found: Manifest | None) -> list[str]:
     """What the status of an object says otherwise than expected."""
     if found is None:
+        if expected == ObjectStatus(of=expected.of):
+            return []
         return [f"{expected.of} is missing"]
     status = msgspec.convert(found.get("status") or {}, type=dict[str, object])
     problems = _judge_conditions("", expected.conditions, status.get("conditions"))
@@ -208,6 +213,11 @@ def _entries(value: object) -> list[dict[str, object]]:
 def _joined(headers: dict[str, list[str]], name: str) -> str | None:
     values = {key.lower(): values for key, values in headers.items()}.get(name.lower())
     return ",".join(values) if values is not None else None
+
+
+def _portless(location: str | None) -> str | None:
+    """The location without a port that its scheme implies: both forms mean the same."""
+    return None if location is None else _IMPLIED_PORT.sub(r"\1", location)
 
 
 def _spaced(value: str | None) -> str | None:

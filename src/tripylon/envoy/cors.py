@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import re2
 
 from tripylon.model.plan import Cors
 from tripylon.pb import pack
-from tripylon.pb.messages import CorsFilterPolicy, Route, StringMatcher
+from tripylon.pb.messages import CorsFilterPolicy, HeaderMatcher, Route, StringMatcher
 
 FILTER = "envoy.filters.http.cors"
 _NOTHING = "[^\\s\\S]"
@@ -30,6 +32,13 @@ def enable(route: Route, policy: Cors) -> None:
         never.safe_regex.regex = _NOTHING
         built.allow_origin_string_match.append(never)
     route.typed_per_filter_config[FILTER].CopyFrom(pack(built))
+
+
+def foreign_origin(policy: Cors) -> Iterator[HeaderMatcher]:
+    """The conditions under which a request comes from an origin that the policy does not allow."""
+    yield HeaderMatcher(name="origin", present_match=True)
+    for origin in policy.origins:
+        yield HeaderMatcher(name="origin", string_match=_origin(origin), invert_match=True)
 
 
 def _origin(origin: str) -> StringMatcher:

@@ -12,7 +12,18 @@ from collections.abc import Iterator
 from tripylon.envoy import cors, names
 from tripylon.envoy.rewrites import change_headers, redirect, rewrite_path
 from tripylon.envoy.source import ads, duration
-from tripylon.model.plan import Destination, HostKey, HostPlan, Match, Mirror, RouteEntry, RouteTable, RulePlan, Value
+from tripylon.model.plan import (
+    Cors,
+    Destination,
+    HostKey,
+    HostPlan,
+    Match,
+    Mirror,
+    RouteEntry,
+    RouteTable,
+    RulePlan,
+    Value,
+)
 from tripylon.pb import pack
 from tripylon.pb.messages import (
     FractionalPercent,
@@ -64,7 +75,7 @@ def _routes(entry: RouteEntry, host: HostKey) -> Iterator[Route]:
             policy = (destination.filters.cors if destination is not None else None) or rule.filters.cors
             if policy is not None and route.HasField("route"):
                 cors.enable(route, policy)
-                yield from _preflight(route, entry.match)
+                yield from _preflights(route, entry.match, policy)
         yield route
 
 
@@ -73,19 +84,31 @@ def _name(entry: RouteEntry) -> str:
     return f"{entry.route.kind}/{entry.route.namespace}/{entry.route.name}/{entry.rule.name or entry.rule.index}"
 
 
-def _preflight(route: Route, match: Match) -> Iterator[Route]:
-    """A rule for one method must also take the OPTIONS request by which a browser asks whether it may use it."""
-    if match.method in ("", "OPTIONS"):
-        return
+def _preflights(route: Route, match: Match, policy: Cors) -> Iterator[Route]:
+    """The OPTIONS requests by which browsers ask whether they may use a rule.
+
+    Those of other origins are refused with 403, as Envoy's filter would answer 200 with all headers but the origin. A
+    rule for one method takes the others, too; a rule for all methods does so by itself.
+    """
     asking = Route()
     asking.CopyFrom(route)
-    for header in asking.match.headers:
-        if header.name == ":method":
-            header.string_match.exact = "OPTIONS"
+    headers = [header for header in asking.match.headers if header.name != ":method"]
+    del asking.match.headers[:]
+    asking.match.headers.extend([*headers, _header(Value(":method", "OPTIONS"))])
     asked = asking.match.headers.add()
     asked.name = "access-control-request-method"
-    asked.string_match.exact = match.method
-    yield asking
+    if match.method in ("", "OPTIONS"):
+        asked.present_match = True
+    else:
+        asked.string_match.exact = match.method
+    if "*" not in policy.origins:
+        refused = Route(name=route.name)
+        refused.match.CopyFrom(asking.match)
+        refused.match.headers.extend(cors.foreign_origin(policy))
+        refused.direct_response.status = 403
+        yield refused
+    if match.method not in ("", "OPTIONS"):
+        yield asking
 
 
 # --- Matches ---
