@@ -71,6 +71,20 @@ def content_of(it: Rig) -> dict[str, dict[str, Resource | None]]:
     return {url: dict(it.group.resources(url)) for url in BY_URL}
 
 
+async def test_an_envoy_that_starts_is_sent_each_resource_once(tmp_path: Path) -> None:
+    def prepare(it: Rig) -> None:
+        hosts = (host(RC, f"h{number}.example", f"c{number}") for number in range(20))
+        clusters = (together(cluster(f"c{number}"), endpoints(f"c{number}", it.backend)) for number in range(20))
+        it.group.publish(together(listener("edge", it.port, RC), routes(RC), *hosts, *clusters))
+
+    async with rig(tmp_path, prepare=prepare) as it:
+        assert await it.group.live(1, timeout_s=PATIENCE_S)
+        for number in range(20):
+            await it.answers(f"h{number}.example", 200)
+        assert it.group.counters.resources == 62
+        assert it.group.counters.nacks == 0
+
+
 async def test_what_is_live_answers_at_once(site: Rig) -> None:
     assert await site.get("a.example") == 200
     await live(site, host(RC, "a.example", answer=418))

@@ -281,12 +281,13 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig(folder: Path) -> AsyncIterator[Rig]:
-    """A rig with its server, its backend and its Envoy running."""
+async def rig(folder: Path, *, prepare: Callable[[Rig], None] = lambda _rig: None) -> AsyncIterator[Rig]:
+    """A rig with its server, its backend and its Envoy running; `prepare` comes before Envoy starts."""
     it = Rig(folder)
     backend = await asyncio.start_server(_ok, HOST, 0)
     it.backend = backend.sockets[0].getsockname()[1]
     await it.serve()
+    prepare(it)
     config = folder / "bootstrap.json"
     config.write_bytes(bootstrap("node", "group", ads=str(folder / "ads.sock"), admin=str(folder / "admin.sock")))
     with (folder / "envoy.log").open("wb") as log:
