@@ -1,6 +1,6 @@
 """`tripylon envoy`: the Envoy configuration that files come to, as JSON, sorted out by Gateway.
 
-Private keys are left out, as Envoy's own dump leaves them out.
+Private keys are left out.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def envoy(
 def configuration(offline: Offline, gateway: Name) -> Sections:
     """Everything that is sent for one gateway, by kind of resource."""
     from tripylon.envoy import emit, names
+    from tripylon.envoy.plain import plain
     from tripylon.model.gateways import GATEWAY_PLANS
     from tripylon.model.hosts import HOSTS
     from tripylon.model.tls import GATEWAY_TLS
@@ -72,7 +73,7 @@ def configuration(offline: Offline, gateway: Name) -> Sections:
     }
     everything = emit.everything(graph)
     return {
-        section: [_plain(everything[url][name].body) for name in sorted(chosen & everything[url].keys())]
+        section: [plain(everything[url][name]) for name in sorted(chosen & everything[url].keys())]
         for section, (url, chosen) in wanted.items()
     }
 
@@ -90,32 +91,6 @@ def _clusters(offline: Offline, gateway: Name) -> set[str]:
     routes = offline.graph.rows(ROUTE_PLANS).values()
     attached = (route for route in routes if any(parent.gateway == gateway for parent in route.parents))
     return {names.cluster(key) for route in attached for key in route.clusters}
-
-
-def _plain(body: bytes) -> dict[str, Any]:
-    """A resource as it is sent → its message as JSON, as Envoy's own documentation writes it."""
-    from google.protobuf.json_format import MessageToDict
-
-    from tripylon.pb import pool
-    from tripylon.pb.messages import DeltaDiscoveryResponse
-
-    (resource,) = DeltaDiscoveryResponse.FromString(body).resources
-    plain = MessageToDict(resource.resource, preserving_proto_field_name=True, descriptor_pool=pool())
-    plain.pop("@type", None)
-    _hide_keys(plain)
-    return plain
-
-
-def _hide_keys(value: Any) -> None:
-    if isinstance(value, dict):
-        for key, each in value.items():
-            if key == "private_key":
-                value[key] = {"inline_string": "[redacted]"}
-            else:
-                _hide_keys(each)
-    elif isinstance(value, list):
-        for each in value:
-            _hide_keys(each)
 
 
 def _chosen(made: Mapping[str, Sections], gateway: str) -> Sections:

@@ -14,9 +14,9 @@ from tripylon.files.source import FileSource
 from tripylon.graph import Graph
 from tripylon.loop import new_graph
 from tripylon.model.options import Options
-from tripylon.pb import TYPE_URL_PREFIX
 from tripylon.settings import Settings
 from tripylon.world import world
+from tripylon.xds.snapshot import BY_URL
 
 
 class Offline:
@@ -37,7 +37,8 @@ class Offline:
 
         resources = (resource for each in emit.everything(self.graph).values() for resource in each.values())
         for refusal in verify_resources(resources):
-            self.graph.put(REFUSALS, (TYPE_URL_PREFIX + refusal.type, refusal.name), refusal.message)
+            url = next(url for url in BY_URL if url.endswith(f"/{refusal.type}"))
+            self.graph.put(REFUSALS, (url, refusal.name), refusal.message)
         self.graph.flush()
 
     def notices(self) -> tuple[Notice, ...]:
