@@ -12,6 +12,7 @@ import msgspec
 
 from tripylon.api.gateway import Gateway, GatewayClass, GatewayClassStatus, GatewayStatus
 from tripylon.api.kinds import kind_of
+from tripylon.api.markers import Part
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend, BackendStatus
 from tripylon.api.refs import ParentReference
@@ -55,7 +56,7 @@ def with_status(resource: Resource, status: Status | None, *, written: dict[str,
     `written` is the object as its author wrote it, for fields that the structs drop; by default the struct is printed.
     """
     kind = kind_of(resource)
-    plain: dict[str, Any] = dict(written) if written is not None else msgspec.to_builtins(resource)
+    plain: dict[str, Any] = dict(written) if written is not None else _plain(resource)
     plain.pop("status", None)
     head = {
         "apiVersion": plain.pop("apiVersion", "") or kind.api_version,
@@ -66,7 +67,7 @@ def with_status(resource: Resource, status: Status | None, *, written: dict[str,
 
 def status_values(status: Status) -> dict[str, Any]:
     """A status as plain values, as it is sent and printed, with the defaults that readers look for."""
-    plain: dict[str, Any] = msgspec.to_builtins(status)
+    plain = _plain(status)
     if isinstance(status, RouteStatus):
         for entry, parent in zip(plain["parents"], status.parents, strict=True):
             entry["parentRef"] = _parent_values(parent.parent_ref)
@@ -79,5 +80,10 @@ def status_values(status: Status) -> dict[str, Any]:
 
 
 def _parent_values(ref: ParentReference) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(ref)
-    return {"group": ref.group, "kind": ref.kind} | plain
+    return {"group": ref.group, "kind": ref.kind} | _plain(ref)
+
+
+def _plain(value: Part) -> dict[str, Any]:
+    """What JSON would hold: lists instead of tuples, base64 instead of bytes."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
+    return plain
