@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -213,3 +217,20 @@ def test_a_broken_gateway_leaves_the_others_alone(world: World) -> None:
 @settings(max_examples=150, deadline=None)
 def test_objects_survive_being_written_and_read(resource: Resource) -> None:
     assert decode_json(msgspec.json.encode(resource)) == resource
+
+
+def test_every_process_makes_the_same_bytes() -> None:
+    root = Path(__file__).parents[2]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-m", "tests.laws.digest"],
+            env={**os.environ, "PYTHONHASHSEED": number, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
+            cwd=root,
+            capture_output=True,
+            check=True,
+            timeout=100,
+        ).stdout
+        for number in ("1", "2", "3")
+    ]
+    assert len(runs[0].strip()) == 128
+    assert len(set(runs)) == 1

@@ -383,8 +383,9 @@ EDGE = make(
 
 @cache
 def base() -> tuple[Resource, ...]:
-    """What every world begins with, so that none is empty by bad luck: a gateway, a certificate, a backend."""
+    """What every world begins with, so that none is empty: a gateway, a certificate, backends and a route."""
     chain, key = certificates()[0]
+    targets = [{"name": "web", "port": 80}, {"group": OWN, "kind": "Backend", "name": "remote"}]
     slice_: Manifest = {
         "addressType": "IPv4",
         "endpoints": [{"addresses": ["10.0.0.9"]}],
@@ -397,6 +398,7 @@ def base() -> tuple[Resource, ...]:
         make("Service", "a", "web", spec={"ports": [{"port": 80, "name": "http"}]}),
         make("EndpointSlice", "a", "s0", **slice_),
         make("Backend", "a", "remote", spec={"static": {"hosts": [{"host": "10.1.0.1", "port": 9000}]}}),
+        make("HTTPRoute", "a", "r0", spec={"parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": targets}]}),
     )
 
 
@@ -422,6 +424,7 @@ Step = tuple[str, Any]
 HISTORIES = st.lists(
     st.one_of(
         *[st.tuples(st.just("put"), OBJECTS)] * 3,
+        st.tuples(st.just("put"), OTHERS),
         st.tuples(st.just("delete"), st.integers(0, 30)),
         st.tuples(st.just("flush"), st.none()),
     ),
