@@ -46,6 +46,8 @@ CLUSTER = "standalone"
 _LIVE_LIMIT_S = 10.0
 """How long to wait for Envoy to take a change until the user is told that it has not."""
 _INTERRUPTED = 130
+_RETRY_EVERY_S = 5.0
+"""How often a listener that Envoy refused, for a busy port for instance, is sent again."""
 _KEEP_AFTER_S = 2.0
 """How long changes are gathered before what serves is written down again."""
 
@@ -135,6 +137,12 @@ class Standalone:
             await self._unkept.wait()
             await asyncio.sleep(_KEEP_AFTER_S)
 
+    async def retry(self) -> None:
+        """Give refused listeners another try now and then, without end."""
+        while True:
+            await asyncio.sleep(_RETRY_EVERY_S)
+            self.engine.retry_refused_listeners()
+
     async def live(self) -> bool:
         """Wait until Envoy serves what was published last; False when it takes too long."""
         return await self.group.live(self.group.flight, timeout_s=_LIVE_LIMIT_S)
@@ -214,6 +222,7 @@ async def serve(gateway: Standalone, settings: Settings, state: StateDir, stop: 
             following = [
                 tasks.create_task(gateway.follow()),
                 tasks.create_task(gateway.keep()),
+                tasks.create_task(gateway.retry()),
                 tasks.create_task(gateway.report(show, admin, adopted=adopted)),
             ]
             await stop.asked.wait()

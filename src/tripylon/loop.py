@@ -27,6 +27,7 @@ from tripylon.values import Ref
 from tripylon.world import world
 from tripylon.xds.cache import Group
 from tripylon.xds.events import Event
+from tripylon.xds.snapshot import LDS
 
 _log = structlog.get_logger("tripylon.loop")
 _FREEZE_EVERY = 5_000
@@ -103,6 +104,12 @@ class Engine:
         for resource in put:
             world.put(self.graph, resource)
         return self._flush(started)
+
+    def retry_refused_listeners(self) -> None:
+        """Sends refused listeners again: what was in their way, a busy port for instance, may have gone."""
+        for url, name in list(self.group.refusals):
+            if url == LDS:
+                self.group.retry(url, name)
 
     def _flush(self, started: float) -> Applied:
         changes = self.graph.flush()

@@ -27,7 +27,7 @@ def test_last_words(tmp_path: Path) -> None:
     file = tmp_path / "log"
     assert last_words(file) == ""
     file.write_text("old\n" + WARNING + CRITICAL)
-    assert last_words(file, start_bytes=4, lines=2) == "caught ENVOY_SIGTERM; no [good]\\nat all"
+    assert last_words(file, start_bytes=4, lines=2) == "caught ENVOY_SIGTERM; no [good] at all"
     assert last_words(file, start_bytes=10_000) == ""
 
 
@@ -57,3 +57,10 @@ async def test_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("caught ENVOY_SIGTERM", "warning", "main")
     }
     assert file.stat().st_size < 400 + len(WARNING)
+
+
+def test_a_refusal_is_told_as_a_finding_and_logged_only_for_the_curious() -> None:
+    said = "2026-11-25T02:44:20.362+0000 [warning] [config] delta config for x.y rejected: no route \\'a\\'\\n"
+    assert parse_line(said) == Entry(
+        "debug", "config", "2026-11-25T02:44:20.362+0000", "delta config for x.y rejected: no route 'a'"
+    )

@@ -7,15 +7,18 @@ named always becomes a finding on some object.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+from tripylon.api.gateway import Gateway
 from tripylon.envoy import names
+from tripylon.envoy.verify import clean_message
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
 from tripylon.model.backends import ROUTES_BY_CLUSTER
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.plan import HostKey
+from tripylon.model.plan import GatewayTls, HostKey
 from tripylon.model.tls import TLS_BY_SECRET
 from tripylon.values import Built, Name, Ref
 from tripylon.world.world import GATEWAYS
@@ -28,6 +31,7 @@ REFUSALS: Table[RefusalKey, str] = Table("refusals")
 """What some proxy refuses now, with its words: an input of the graph."""
 REFUSED: Table[RefusalKey, str] = Table("refused resources")
 
+_PREFIX = re.compile(r"^Error adding/updating [^:]*?\S+: ")
 _CANNOT_BIND = ("cannot bind", "Address already in use", "Permission denied", "Cannot assign requested address")
 
 
@@ -40,7 +44,12 @@ def _refused(read: Read, key: RefusalKey) -> Built[str, Finding] | None:
     words = read.get(REFUSALS, key)
     if words is None:
         return None
-    return Built(words, tuple(_findings(read, key, words)))
+    return Built(words, tuple(_findings(read, key, _said(words))))
+
+
+def _said(words: str) -> str:
+    """Envoy's reason in one line, without the name of the resource, which the finding says in the user's words."""
+    return _PREFIX.sub("", clean_message(words))
 
 
 def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
@@ -60,9 +69,8 @@ def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
         secret = names.parse_secret(name)
         for tls in read.lookup(TLS_BY_SECRET, secret) if secret is not None else ():
             gateway = read.get(GATEWAYS, tls.name)
-            for listener in tls.listeners if gateway is not None else ():
-                if secret in listener.certificates and gateway is not None:
-                    yield _on_listener(gateway.ref, listener.listener, f"cannot use Secret `{secret}`", words)
+            if gateway is not None:
+                yield from _on_secret(gateway, tls, secret, words)
 
 
 def _on_gateway(read: Read, name: str, words: str) -> Iterator[Finding]:
@@ -71,12 +79,20 @@ def _on_gateway(read: Read, name: str, words: str) -> Iterator[Finding]:
     plan = read.get(GATEWAY_PLANS, table.gateway) if table is not None else None
     if table is None or gateway is None or plan is None:
         return
-    for listener in plan.listeners:
+    for place, listener in enumerate(plan.listeners):
         if listener.port == table.port and listener.usable:
-            yield _on_listener(gateway.ref, listener.name, "is refused by Envoy", words)
+            yield _on_listener(gateway.ref, place, listener.name, "is refused by Envoy", words)
 
 
-def _on_listener(gateway: Ref, listener: str, what: str, words: str) -> Finding:
+def _on_secret(gateway: Gateway, tls: GatewayTls, secret: Name | None, words: str) -> Iterator[Finding]:
+    places = {listener.name: place for place, listener in enumerate(gateway.spec.listeners)}
+    for listener in tls.listeners:
+        if secret in listener.certificates:
+            what = f"cannot use Secret `{secret}`"
+            yield _on_listener(gateway.ref, places[listener.listener], listener.listener, what, words)
+
+
+def _on_listener(gateway: Ref, place: int, listener: str, what: str, words: str) -> Finding:
     taken = any(sign in words for sign in _CANNOT_BIND)
     return Finding(
         object=gateway,
@@ -84,6 +100,7 @@ def _on_listener(gateway: Ref, listener: str, what: str, words: str) -> Finding:
         reason="PortUnavailable" if taken else "Invalid",
         message=f"Listener `{listener}` of Gateway `{Name(gateway.namespace, gateway.name)}` {what}: {words}",
         hint="Free the port, or use another" if taken else "Envoy goes on with what it had before",
+        field=f"spec.listeners[{place}]" + (".port" if taken else ""),
         listener=listener,
     )
 

@@ -18,6 +18,10 @@ FORMAT = "%Y-%m-%dT%H:%M:%S.%e%z [%l] [%n] %v"
 
 _LINE = re.compile(r"(\S+) \[(\w+)\] \[([\w./-]+)\] (.*)")
 _LEVELS = {"trace": "debug", "debug": "debug", "info": "info", "warning": "warning", "error": "error"}
+_REFUSAL = re.compile(
+    r"(?:gRPC|delta) config for \S+ rejected: |lds: listener .* config rejected: |listener .* failed to bind"
+)
+"""What Envoy logs, up to four times, when it refuses a resource; it tells us too, and that becomes a finding."""
 _POLL_S = 0.25
 _MAX_FILE_BYTES = 32 << 20
 
@@ -38,8 +42,10 @@ def parse_line(line: str) -> Entry:
     found = _LINE.fullmatch(line)
     if not found:
         return Entry("warning", "", "", line)
-    time, level, logger, message = found.groups()
-    return Entry(_LEVELS.get(level, "critical"), logger, time, message)
+    time, level, logger, escaped = found.groups()
+    message = escaped.replace("\\'", "'").replace('\\"', '"').replace("\\n", " ").rstrip()
+    shown = "debug" if _REFUSAL.match(message) else _LEVELS.get(level, "critical")
+    return Entry(shown, logger, time, message)
 
 
 async def follow(path: Path, *, start_bytes: int = 0) -> None:
