@@ -54,7 +54,7 @@ class LiveGateway:
     @property
     def envoy_pid(self) -> int:
         """Process id of the Envoy that serves now."""
-        return int(json.loads((self.state / "envoy.pid").read_text())["pid"])
+        return int(json.loads((self.state / "envoy.pid").read_text())["process"]["pid"])
 
     def start(self) -> None:
         """Starts the control plane and returns when it is ready."""
@@ -170,7 +170,11 @@ class LiveGateway:
     def objects(self) -> dict[str, Manifest]:
         """Every object of the folder with the status that `tripylon check` gives it, by `Kind namespace/name`."""
         done = subprocess.run(
-            (TRIPYLON, "check", "-o", "yaml", str(self.folder)), capture_output=True, timeout=60, check=False, cwd=ROOT
+            (TRIPYLON, "check", "-o", "yaml", "--no-envoy", str(self.folder)),
+            capture_output=True,
+            timeout=60,
+            check=False,
+            cwd=ROOT,
         )
         assert done.returncode in {0, 1}, done.stderr.decode()
         found = yaml.load_all(done.stdout, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -178,7 +178,7 @@ def churn(tmp_path: Path) -> Iterator[tuple[Churn, LiveGateway]]:
 
 
 def test_no_edit_fails_a_request_or_leaves_a_stale_answer(
-    churn: tuple[Churn, LiveGateway], tmp_path: Path, record_property: Callable[[str, object], None]
+    churn: tuple[Churn, LiveGateway], tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     edits, gateway = churn
     edits.begin()
@@ -190,8 +190,8 @@ def test_no_edit_fails_a_request_or_leaves_a_stale_answer(
             edits.edit()
         took = time.monotonic() - began
         records = client.finish()
-    record_property("requests_per_second", round(len(records) / took))
-    record_property("seconds_per_edit", round(took / EDITS, 3))
+    record_testsuite_property("churn requests per second", round(len(records) / took))
+    record_testsuite_property("churn seconds per edit", round(took / EDITS, 3))
     wrong = edits.wrong(records)
     assert not wrong, f"{len(wrong)} of {len(records)} answers are wrong:\n" + "\n".join(wrong[:20])
     assert len(records) >= EDITS
