@@ -44,10 +44,12 @@ async def serve(engine: Engine, metrics: Metrics, address: Address) -> AsyncIter
 
     StartError when the address cannot be had.
     """
-    runner = web.AppRunner(make_app(engine, metrics, loopback=address.loopback), access_log=None)
+    runner = web.AppRunner(
+        make_app(engine, metrics, loopback=address.loopback), access_log=None, shutdown_timeout=_SHUTDOWN_S
+    )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, address.host, address.port, shutdown_timeout=_SHUTDOWN_S)
+        site = web.TCPSite(runner, address.host, address.port)
         try:
             await site.start()
         except (OSError, socket.gaierror) as error:
