@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        return str(self.path.relative_to(HERE).with_suffix(""))
+        return f"{self.path.parent.name}/{self.path.stem}"
 
 
 class Outcome(NamedTuple):
@@ -105,7 +105,8 @@ def run(case: Case, *, system_ca: str = "/nowhere") -> Outcome:
     refused: list[str] = []
     for written in case.objects:
         kind, plain = full(written)
-        place = f"{kind.name} {Ref(kind.group, kind.name, plain['metadata'].get('namespace', ''), written['name']).key}"
+        metadata = plain["metadata"]
+        place = Ref(kind.group, kind.name, metadata.get("namespace", ""), metadata["name"])
         problems = validate(kind, plain)
         if problems:
             refused.extend(f"{place} {problem.message}" for problem in problems)
@@ -133,8 +134,10 @@ def _raise(table: Table[Any, Any], key: object, error: Exception) -> tuple[Any, 
 
 
 def full(written: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
-    """An object as it would stand in a cluster, out of its short form."""
+    """An object as it would stand in a cluster, out of its short form; one that is written in full stays."""
     rest = dict(written)
+    if "metadata" in rest:
+        return _kind(rest["kind"]), rest
     kind = _kind(rest.pop("kind"))
     metadata: dict[str, Any] = {"name": rest.pop("name")}
     if kind.namespaced:

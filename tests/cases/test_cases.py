@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.cases.facets import actual
-from tests.cases.harness import Case, load, paths, run
+from tests.cases.harness import NOW, Case, load, paths, run
 from tests.cases.together import refused_by_envoy
+
+from tripylon.api.kinds import kind_of
+from tripylon.api.validate import validate
+from tripylon.status.desired import desired, with_status
 
 PATHS = paths()
 LEAST = 120
@@ -37,6 +41,14 @@ def test_case(path: Path, request: pytest.FixtureRequest) -> None:
 def test_envoy_takes_every_case(start: int, tmp_path: Path) -> None:
     cases = [load(path) for path in PATHS[start : start + BATCH]]
     assert refused_by_envoy(cases, tmp_path) == []
+
+
+def test_every_status_is_one_that_a_cluster_would_take() -> None:
+    for path in PATHS:
+        outcome = run(load(path))
+        for resource in outcome.resources:
+            status = desired(outcome.graph, resource, options=outcome.options, programming=None, now=NOW)
+            assert validate(kind_of(resource), with_status(resource, status)) == (), (path, resource.ref)
 
 
 def test_there_are_enough_cases_and_each_has_its_own_title() -> None:

@@ -40,4 +40,6 @@ def test_what_the_wire_needs() -> None:
     assert made["admin"] == {"address": {"pipe": {"path": ADMIN, "mode": 0o600}}}
     assert made["stats_flush_on_admin"]
     assert made["deferred_stat_options"]["enable_deferred_creation_stats"]
+    layers = [layer["static_layer"] for layer in made["layered_runtime"]["layers"]]
+    assert layers == [{"re2.max_program_size.error_level": 2**32 - 1}]
     assert made["node"] == {"id": "node", "cluster": "group"}

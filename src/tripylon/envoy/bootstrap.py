@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -74,6 +75,10 @@ class Limits(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Heap at which requests are refused with 503 (in steps from 90 % on); 0 sets no limit."""
 
 
+RUNTIME: Mapping[str, int] = MappingProxyType({"re2.max_program_size.error_level": 2**32 - 1})
+"""Settings of Envoy's runtime. Envoy would refuse regular expressions of more than a few words (a program of 100
+instructions) although its engine takes them; how big they may be is decided where users are told, in the model."""
+
 DEFAULT_LIMITS = Limits()
 """What holds when the caller names no limits."""
 
@@ -102,6 +107,7 @@ def bootstrap(
         # Envoy's own flush walks all series every five seconds on the thread that applies configuration.
         "stats_flush_on_admin": True,
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": _stat_patterns(more_stats)}}},
+        "layered_runtime": {"layers": [{"name": "tripylon", "static_layer": dict(RUNTIME)}]},
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
     }
     return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()

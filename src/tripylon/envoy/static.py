@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from tripylon.envoy.bootstrap import RUNTIME
 from tripylon.pb import TYPE_URL_PREFIX, pool
 from tripylon.pb.messages import (
     Any,
@@ -55,6 +56,9 @@ def static_config(resources: Iterable[Resource]) -> bytes:
 def assemble(published: Published) -> bytes:
     """What `static_config` does, for resources that are decoded already."""
     made = Bootstrap()
+    layer = made.layered_runtime.layers.add(name="tripylon").static_layer
+    for key, value in RUNTIME.items():
+        layer.fields[key].number_value = value
     static = made.static_resources
     inliner = _Inliner(published)
     for body in _bodies(published, Secret):

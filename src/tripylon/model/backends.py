@@ -6,6 +6,7 @@ clusters that some route uses are planned, and each has its endpoints, be they n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from tripylon.world.grants import may_refer
 from tripylon.world.world import BACKENDS, SERVICES, SLICES_BY_SERVICE
 
 OWN_GROUP = "gateway.tripylon.dev"
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 
 PROTOCOLS: dict[str, Protocol] = {
     "": "http1",
@@ -91,6 +93,9 @@ def _resolve_service(read: Read, target: Ref, port: int, *, grpc: bool) -> Clust
     service = read.get(SERVICES, target.key)
     if service is None:
         return Fault("BackendNotFound", f"refers to {target}, which does not exist", f"Create {target}", ".name")
+    if service.spec.type == "ExternalName" and not _is_host(service.spec.external_name):
+        what = f"refers to {target} of type ExternalName, whose `externalName` is no host name"
+        return Fault("BackendNotFound", what, f"Correct `spec.externalName` of {target}", ".name")
     found = next((each for each in service.spec.ports if each.port == port), None)
     if found is None:
         ports = ", ".join(str(each.port) for each in service.spec.ports)
@@ -110,10 +115,8 @@ def _resolve_backend(read: Read, target: Ref, *, grpc: bool) -> ClusterKey | Fau
     backend = read.get(BACKENDS, target.key)
     if backend is None:
         return Fault("BackendNotFound", f"refers to {target}, which does not exist", f"Create {target}", ".name")
-    if not _hosts(backend):
-        return Fault("BackendNotFound", f"refers to {target}, which names no host", "Give it hosts", ".name")
-    if backend.spec.tls is not None and isinstance(tls := backend_tls(read, backend), str):
-        return Fault("BackendNotFound", f"refers to {target}, whose TLS cannot be set up: {tls}", "", ".name")
+    if fault := _fault(read, backend):
+        return Fault("BackendNotFound", f"refers to {target}, which {fault[0]}", f"Correct {target}", ".name")
     protocol = _protocol(_app_protocol(backend), grpc=grpc)
     if isinstance(protocol, Fault):
         return protocol
@@ -125,21 +128,38 @@ def judge_backend(read: Read, name: Name) -> Built[bool, Finding] | None:
     backend = read.get(BACKENDS, name)
     if backend is None:
         return None
-    tls = backend_tls(read, backend)
-    fault, field = ("names no host", "spec") if not _hosts(backend) else ("", "")
-    if isinstance(tls, str):
-        fault, field = f"cannot be reached by TLS: {tls}", "spec.tls"
-    if not fault:
+    fault = _fault(read, backend)
+    if fault is None:
         return Built(value=True)
+    what, field = fault
     finding = Finding(
         object=backend.ref,
         condition="Accepted",
         reason="Invalid",
-        message=f"Backend `{name}` {fault}",
+        message=f"Backend `{name}` {what}",
         hint="Correct it; until then requests for it are answered with 500",
         field=field,
     )
     return Built(value=False, findings=(finding,))
+
+
+def _fault(read: Read, backend: Backend) -> tuple[str, str] | None:
+    """What is wrong with a Backend, as the end of a sentence about it, and in which field; None: nothing."""
+    hosts = _hosts(backend)
+    if not hosts:
+        return "names no host", "spec"
+    for index, (host, _) in enumerate(hosts):
+        if not _is_host(host):
+            field = "spec.dns.hostname" if backend.spec.dns is not None else f"spec.static.hosts[{index}].host"
+            return f"has the host `{host}`, which is neither an address nor a name", field
+    tls = backend_tls(read, backend)
+    if isinstance(tls, str):
+        return f"cannot be reached by TLS: {tls}", "spec.tls"
+    return None
+
+
+def _is_host(text: str) -> bool:
+    return is_address(text) or _HOST_NAME.fullmatch(text) is not None
 
 
 def _protocol(app_protocol: str, *, grpc: bool) -> Protocol | Fault:

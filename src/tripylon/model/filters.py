@@ -7,6 +7,8 @@ out and told.
 
 from __future__ import annotations
 
+import re
+
 from tripylon.api.filters import (
     CORS,
     GRPCRouteFilter,
@@ -25,6 +27,7 @@ from tripylon.model.plan import Cors, Filters, HeaderChange, Mirror, PathChange,
 from tripylon.world.world import Route
 
 _ALWAYS_ALLOWED = ("GET", "HEAD", "POST")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
 _FIXED_HEADERS = ("host",)
 """Header fields that Envoy does not let a header modifier touch."""
 
@@ -88,7 +91,13 @@ def _headers(modifier: HeaderModifier, place: str) -> HeaderChange:
         ("remove", list(modifier.remove)),
     ):
         for index, name in enumerate(names):
-            if name.lower() in _FIXED_HEADERS or name.startswith(":"):
+            if not _TOKEN.fullmatch(name):
+                raise FilterError(
+                    f"{place}.{part}[{index}]",
+                    f"has {name!r} in a header modifier, which is no name of a header",
+                    "Write letters, digits and '-'; until then the requests concerned are answered with 500",
+                )
+            if name.lower() in _FIXED_HEADERS:
                 raise FilterError(
                     f"{place}.{part}[{index}]",
                     f"changes the header `{name}` by a header modifier, which is not possible",
@@ -105,8 +114,14 @@ def _path(path: PathModifier | None) -> PathChange | None:
     if path is None:
         return None
     if path.type == "ReplaceFullPath":
-        return PathChange("full", path.replace_full_path or "/")
-    return PathChange("prefix", (path.replace_prefix_match or "").rstrip("/"))
+        return PathChange("full", _rooted(path.replace_full_path or ""))
+    prefix = (path.replace_prefix_match or "").rstrip("/")
+    return PathChange("prefix", _rooted(prefix) if prefix else "")
+
+
+def _rooted(path: str) -> str:
+    """A path that begins with a slash, as every path of a request does."""
+    return path if path.startswith("/") else f"/{path}"
 
 
 def _redirect(redirect: RequestRedirect) -> Redirect:

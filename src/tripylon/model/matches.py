@@ -109,6 +109,8 @@ def _values(
 
 def check_regex(expression: str, field: str) -> None:
     """MatchError when Envoy's engine would not take the expression."""
+    if not expression:
+        raise MatchError(field, "is an empty regular expression, which nothing matches")
     options = re2.Options()
     options.max_mem = _MAX_REGEX_MEMORY
     options.log_errors = False
