@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import ssl
 import time
@@ -31,7 +32,7 @@ from tripylon.files.source import FileSource
 from tripylon.files.state import StateDir, open_state
 from tripylon.files.watch import watch
 from tripylon.graph import Graph
-from tripylon.loop import Applied, Engine
+from tripylon.loop import Applied, Engine, uncollected
 from tripylon.model.gateways import SOCKETS
 from tripylon.model.options import Options
 from tripylon.pb.descriptors import envoy_binary
@@ -106,10 +107,12 @@ class Standalone:
 
     def load(self) -> None:
         """Read all objects and build all resources."""
-        found = self._source.scan()
-        _note_step("read")
-        self.problems = found.problems
-        self.engine.apply((*self._objects, *found.put))
+        with uncollected():
+            found = self._source.scan()
+            _note_step("read")
+            self.problems = found.problems
+            self.engine.apply((*self._objects, *found.put))
+            gc.freeze()
         _note_step("built")
         self.built = True
 
@@ -154,6 +157,7 @@ class Standalone:
         show.started(self, admin, adopted=adopted, live=live)
         self._changed.clear()
         while True:
+            self.engine.rest()
             await self._changed.wait()
             self._changed.clear()
             show.changed(self, self._last, live=await self.live())

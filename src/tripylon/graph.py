@@ -1,4 +1,4 @@
-"""The incremental graph: tables of inputs, tables derived from them, and a flush that recomputes what a change can reach.
+"""The incremental graph: tables of inputs, tables derived from them, and a flush that recomputes what changes reach.
 
 A `Table` names a key → value mapping, an `Index` names a grouping of one, a `Derive` says how the values of a table are
 built. These three are plain constants, so a build function never sees the graph: it gets a `Read`, asks it for values,
@@ -11,6 +11,7 @@ that of a fresh graph fed with the final state. Read `world/world.py` next for t
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from tripylon.values import Built
@@ -20,6 +21,9 @@ V = TypeVar("V")
 G = TypeVar("G", bound=Hashable)
 
 _Cell = tuple["_Node", Any]
+_Bag = tuple[Any, ...] | dict[Any, None]
+"""Different things in order of arrival: few are a tuple, for its size, many a dict, for its speed."""
+_FEW = 8
 _NO_KEYS: tuple[Any, ...] = ()
 
 
@@ -109,9 +113,9 @@ class _Groups:
 
     def __init__(self, index: Index[Any, Any, Any]) -> None:
         self.index = index
-        self.members: dict[Any, dict[Any, None]] = {}
+        self.members: dict[Any, _Bag] = {}
         self.groups_of: dict[Any, tuple[Any, ...]] = {}
-        self.readers: dict[Any, set[_Cell]] = {}
+        self.readers: dict[Any, _Bag] = {}
         self.feeds: list[_Node] = []
 
     def moved(self, key: Any, new: Any) -> None:
@@ -119,18 +123,12 @@ class _Groups:
         before = self.groups_of.get(key, _NO_KEYS)
         after = tuple(dict.fromkeys(self.index.keys(key, new))) if new is not None else _NO_KEYS
         for group in before:
-            if group not in after:
-                rows = self.members[group]
-                del rows[key]
-                if not rows:
-                    del self.members[group]
-                    self._appeared_or_went(group)
+            if group not in after and not _take(self.members, group, key):
+                self._appeared_or_went(group)
             _mark(self.readers.get(group))
         for group in after:
             if group not in before:
-                rows = self.members.setdefault(group, {})
-                rows[key] = None
-                if len(rows) == 1:
+                if _add(self.members, group, key) == 1:
                     self._appeared_or_went(group)
                 _mark(self.readers.get(group))
         if after:
@@ -153,11 +151,12 @@ class _Node:
         self.derive = derive
         self.rows: dict[Any, Any] = {}
         self.findings: dict[Any, tuple[Any, ...]] = {}
-        self.readers: dict[Any, set[_Cell]] = {}
+        self.readers: dict[Any, _Bag] = {}
         self.groups: list[_Groups] = []
         self.feeds: list[_Node] = []
         self.dirty: set[Any] = set()
-        self.deps: dict[Any, set[tuple[_Node | _Groups, Any]]] = {}
+        self.deps: dict[Any, tuple[Any, ...]] = {}
+        """What the build of each key asked: place, key, place, key and so on."""
         self.sources: list[dict[Any, Any]] = []
 
     def set(self, key: Any, value: Any) -> bool:
@@ -178,10 +177,34 @@ class _Node:
         return True
 
 
-def _mark(cells: set[_Cell] | None) -> None:
+def _mark(cells: _Bag | None) -> None:
     if cells:
         for node, key in cells:
             node.dirty.add(key)
+
+
+def _add(bags: dict[Any, _Bag], name: Any, item: Any) -> int:
+    """Puts something new into one of the bags; how many things that bag holds now."""
+    bag = bags.get(name, _NO_KEYS)
+    if isinstance(bag, tuple):
+        if len(bag) < _FEW:
+            bags[name] = (*bag, item)
+            return len(bag) + 1
+        bag = bags[name] = dict.fromkeys(bag)
+    bag[item] = None
+    return len(bag)
+
+
+def _take(bags: dict[Any, _Bag], name: Any, item: Any) -> int:
+    """Takes something out of one of the bags, which goes when it is empty; how many things are left in it."""
+    bag = bags[name]
+    if isinstance(bag, tuple):
+        bags[name] = bag = tuple([each for each in bag if each != item])
+    else:
+        del bag[item]
+    if not bag:
+        del bags[name]
+    return len(bag)
 
 
 def _place_order(place: tuple[Table[Any, Any], Any]) -> tuple[str, str]:
@@ -197,28 +220,28 @@ class _Tracker:
     def __init__(self, nodes: Mapping[Table[Any, Any], _Node], groups: Mapping[Index[Any, Any, Any], _Groups]) -> None:
         self._nodes = nodes
         self._groups = groups
-        self.asked: set[tuple[_Node | _Groups, Any]] = set()
+        self.asked: dict[tuple[_Node | _Groups, Any], None] = {}
 
     def get(self, table: Table[K, V], key: K) -> V | None:
         node = self._nodes[table]
-        self.asked.add((node, key))
+        self.asked[node, key] = None
         value: V | None = node.rows.get(key)
         return value
 
     def lookup(self, index: Index[G, K, V], group: G) -> tuple[V, ...]:
         groups = self._groups[index]
-        self.asked.add((groups, group))
+        self.asked[groups, group] = None
         rows = self._nodes[index.table].rows
         return tuple([rows[key] for key in groups.members.get(group, _NO_KEYS)])
 
     def members(self, index: Index[G, K, V], group: G) -> tuple[K, ...]:
         groups = self._groups[index]
-        self.asked.add((groups, group))
+        self.asked[groups, group] = None
         return tuple(groups.members.get(group, _NO_KEYS))
 
     def count(self, index: Index[G, K, V], group: G) -> int:
         groups = self._groups[index]
-        self.asked.add((groups, group))
+        self.asked[groups, group] = None
         return len(groups.members.get(group, _NO_KEYS))
 
 
@@ -324,7 +347,7 @@ class Graph:
 
     def _rebuild(self, node: _Node, key: Any) -> None:
         if not any(key in source for source in node.sources):
-            self._depend(node, key, set())
+            self._depend(node, key, {})
             self._store(node, key, None)
             self._report(node, key, ())
             return
@@ -338,23 +361,22 @@ class Graph:
         self._store(node, key, built.value if built is not None else None)
         self._report(node, key, built.findings if built is not None else ())
 
-    def _depend(self, node: _Node, key: Any, asked: set[tuple[_Node | _Groups, Any]]) -> None:
-        before = node.deps.get(key)
-        if before == asked:
+    def _depend(self, node: _Node, key: Any, asked: dict[tuple[_Node | _Groups, Any], None]) -> None:
+        before, after = node.deps.get(key, _NO_KEYS), tuple(chain.from_iterable(asked))
+        if before == after:
             return
-        cell = (node, key)
-        for dep in (before or set()) - asked:
-            place, dep_key = dep
-            cells = place.readers[dep_key]
-            cells.discard(cell)
-            if not cells:
-                del place.readers[dep_key]
-        for place, dep_key in asked - before if before else asked:
-            place.readers.setdefault(dep_key, set()).add(cell)
-        if asked:
-            node.deps[key] = asked
+        cell: _Cell = (node, key)
+        known = dict.fromkeys(zip(before[::2], before[1::2], strict=True))
+        for place, dep_key in known:
+            if (place, dep_key) not in asked:
+                _take(place.readers, dep_key, cell)
+        for place, dep_key in asked:
+            if (place, dep_key) not in known:
+                _add(place.readers, dep_key, cell)
+        if after:
+            node.deps[key] = after
         else:
-            node.deps.pop(key, None)
+            del node.deps[key]
 
     def _report(self, node: _Node, key: Any, findings: tuple[Any, ...]) -> None:
         before = node.findings.get(key, ())

@@ -8,9 +8,10 @@ for the steps in between.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -32,6 +33,18 @@ from tripylon.xds.snapshot import LDS
 _log = structlog.get_logger("tripylon.loop")
 _FREEZE_EVERY = 5_000
 """Changed rows after which the garbage collector is told again that what there is will stay."""
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keeps the garbage collector off while much is built that stays: it would look at all of it again and again."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 class Applied(msgspec.Struct, frozen=True, gc=False):
@@ -93,17 +106,27 @@ class Engine:
         self.graph = new_graph(options, emit_options)
         self.group = Group(grace_s=grace_s, on_event=self._on_event)
         self._on_applied = on_applied
-        self._frozen_at = -_FREEZE_EVERY
-        self._rows = 0
+        self._changed_rows = 0
 
     def apply(self, put: Iterable[Resource], delete: Iterable[Ref] = ()) -> Applied:
         """Takes in changed objects, lets go of deleted ones, and sends what differs."""
-        started = time.perf_counter()
-        for ref in delete:
-            world.delete(self.graph, ref)
-        for resource in put:
-            world.put(self.graph, resource)
-        return self._flush(started)
+        with uncollected():
+            started = time.perf_counter()
+            for ref in delete:
+                world.delete(self.graph, ref)
+            for resource in put:
+                world.put(self.graph, resource)
+            return self._flush(started)
+
+    def rest(self) -> None:
+        """To be called when there is nothing to do: keeps later collections short, as what was built stays.
+
+        Takes some 10 ms for each 1,000 objects that are new since the last time.
+        """
+        if self._changed_rows >= _FREEZE_EVERY:
+            self._changed_rows = 0
+            gc.collect()
+            gc.freeze()
 
     def retry_refused_listeners(self) -> None:
         """Sends refused listeners again: what was in their way, a busy port for instance, may have gone."""
@@ -124,17 +147,9 @@ class Engine:
             build_s=built - started,
             publish_s=published - built,
         )
-        self._freeze(changes)
+        self._changed_rows += sum(map(len, changes.tables.values()))
         self._on_applied(applied)
         return applied
-
-    def _freeze(self, changes: Changes) -> None:
-        """Keeps full collections short: what was built stays, so the collector need not look at it again."""
-        self._rows += sum(map(len, changes.tables.values()))
-        if self._rows - self._frozen_at >= _FREEZE_EVERY:
-            self._frozen_at = self._rows
-            gc.collect()
-            gc.freeze()
 
     def _on_event(self, _: Event) -> None:
         """Proxies answered: what they refuse, or refuse no longer, becomes findings. Refusals change no resource."""

@@ -102,11 +102,14 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
 
 def changed(graph: Graph, changes: Changes) -> dict[str, dict[str, Resource | None]]:
     """What a flush changed, by type URL and name; None: the resource went."""
-    return {
-        url: {_NAMES[url](key): graph.get(table, key) for key in keys}
-        for url, table in TABLES.items()
-        if (keys := changes.keys(table))
-    }
+    found: dict[str, dict[str, Resource | None]] = {}
+    for url, table in TABLES.items():
+        if keys := changes.keys(table):
+            named = found[url] = {}
+            for key in keys:
+                resource = graph.get(table, key)
+                named[resource.name if resource is not None else _NAMES[url](key)] = resource
+    return found
 
 
 def everything(graph: Graph) -> dict[str, dict[str, Resource]]:
