@@ -25,6 +25,8 @@ from tripylon.pb.messages import (
 from tripylon.values import is_address
 
 _CONNECT_TIMEOUT_MS = 5_000
+_LEAST_REFRESH_MS = 2
+"""Envoy takes no look-ups that are more frequent."""
 _UNBOUNDED = 1_000_000
 """Connections, requests and retries at a time: Envoy's default of 1,024 (3 retries) fails requests under plain load."""
 _LOOKUP_FAMILIES = {
@@ -48,7 +50,7 @@ def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOpt
     if plan.discovery == "dns":
         built.type = Cluster.STRICT_DNS
         built.dns_lookup_family = _LOOKUP_FAMILIES.get(plan.lookup_family, Cluster.AUTO)
-        built.dns_refresh_rate.CopyFrom(duration(max(plan.refresh_ms, 1)))
+        built.dns_refresh_rate.CopyFrom(duration(max(plan.refresh_ms, _LEAST_REFRESH_MS)))
         built.respect_dns_ttl = plan.respect_ttl
         if endpoints is not None:
             built.load_assignment.CopyFrom(load_assignment(endpoints))
