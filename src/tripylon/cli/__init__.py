@@ -163,6 +163,8 @@ def _complain(message: str, code: int) -> int:
 
 
 def _give_up(error: Exception) -> int:
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        (error,) = error.exceptions
     what = f"this is a fault of Tripylon, not yours: {type(error).__name__}: {error}"
     hint = "" if _debugging() else "\nRun it again with `--log-level debug` to see where it happened."
     return _complain(what + hint, WRONG)

@@ -42,7 +42,7 @@ def check(
 
     offline = load(existing(paths))
     if envoy:
-        offline.ask_envoy()
+        _ask_envoy(offline)
     notices = offline.notices()
     if output == "json":
         from tripylon.cli.output import print_json
@@ -55,6 +55,18 @@ def check(
     else:
         _print_text(offline, notices, envoy=envoy)
     return WRONG if any(notice.severity == "error" for notice in notices) else FINE
+
+
+def _ask_envoy(offline: Offline) -> None:
+    from tripylon.errors import StartError
+    from tripylon.files.launch import check_binary
+    from tripylon.pb.descriptors import envoy_binary
+
+    try:
+        check_binary(envoy_binary())
+    except StartError as error:
+        raise StartError(f"{error}; or leave Envoy's verdict out with --no-envoy") from error
+    offline.ask_envoy()
 
 
 def objects_with_status(offline: Offline) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from tripylon.cli import UsageError
+from tripylon.errors import StartError
 from tripylon.settings import Address, LogFormat, LogLevel, parse_address
 
 Output = Annotated[
@@ -56,13 +57,20 @@ def existing(paths: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def use_envoy(binary: Path | None) -> None:
-    """Make `binary` the Envoy of this process and of what it starts; None leaves the environment's choice."""
+    """Make `binary` the Envoy of this process and of what it starts; None leaves the environment's choice.
+
+    StartError when there is no such file.
+    """
     if binary is None:
         return
     import os
 
     from tripylon.pb.descriptors import BINARY_VARIABLE
 
+    if not binary.is_file():
+        raise StartError(
+            f"there is no Envoy at {binary}; correct --envoy-binary, or leave it out for the installed one"
+        )
     os.environ[BINARY_VARIABLE] = str(binary.absolute())
 
 
