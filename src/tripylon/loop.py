@@ -21,7 +21,7 @@ from tripylon.api.meta import Resource
 from tripylon.envoy import emit, refusals
 from tripylon.envoy.options import EmitOptions
 from tripylon.findings import Finding
-from tripylon.graph import Changes, Graph, Table
+from tripylon.graph import Graph, Table
 from tripylon.model import pipeline
 from tripylon.model.options import Options
 from tripylon.values import Ref
