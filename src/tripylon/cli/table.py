@@ -169,7 +169,8 @@ def _plain(text: str, style: str = "") -> Text:
 def _styled(notice: Notice) -> Text:
     from rich.text import Text
 
-    line = Text(f"{notice.place}: ", style="bold")
+    line = Text()
+    line.append(f"{notice.place}: ", style="bold")
     line.append(f"{notice.severity}: ", style=_STYLES[notice.severity])
     line.append(_message(notice))
     line.append(f" [{notice.reason}]", style="dim")
@@ -192,13 +193,14 @@ def _console(to: TextIO) -> Console:
 
 
 def _curl(gateway: GatewayView, listener: ListenerView) -> str:
-    host = next((host for host in listener.hosts if host.routes), None)
+    serving = [(host, [route for route in host.routes if "500" not in route.to]) for host in listener.hosts]
+    host, routes = next(((host, routes) for host, routes in serving if routes), (None, []))
     if host is None:
         return ""
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(gateway.addresses[0], gateway.addresses[0])  # noqa: S104
     number = f"[{address}]" if ":" in address else address
     name = host.hostname.replace("*.", "any.") if host.hostname != "*" else ""
-    path = _example_path(host.routes)
+    path = _example_path(routes)
     if listener.protocol == "HTTPS":
         name = name or "localhost"
         return f"curl -k --resolve {name}:{listener.port}:{number} https://{name}:{listener.port}{path}"
