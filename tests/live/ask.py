@@ -10,7 +10,7 @@ import msgspec
 from tests.live import clients
 from tests.live.fleet import Manifest
 from tests.live.manifests import Places, full_name
-from tests.live.tables import ListenerStatus, ObjectStatus, ParentStatus, Row
+from tests.live.table import ListenerStatus, ObjectStatus, ParentStatus, Row
 
 TOLERANCE = 5.0
 """Percentage points by which a share may differ from the weight."""
@@ -158,7 +158,8 @@ def judge(expected: ObjectStatus, found: Manifest | None) -> list[str]:
             return []
         return [f"{expected.of} is missing"]
     status = msgspec.convert(found.get("status") or {}, type=dict[str, object])
-    problems = _judge_conditions("", expected.conditions, status.get("conditions"))
+    problems = _stale(found, status)
+    problems += _judge_conditions("", expected.conditions, status.get("conditions"))
     if expected.listeners:
         listeners = {str(entry["name"]): entry for entry in _entries(status.get("listeners"))}
         problems += _differs("listeners", sorted(expected.listeners), sorted(listeners))
@@ -170,6 +171,20 @@ def judge(expected: ObjectStatus, found: Manifest | None) -> list[str]:
         for wanted, entry in zip(expected.parents, parents, strict=False):
             problems += _judge_parent(wanted, entry)
     return [f"{expected.of}: {problem}" for problem in problems]
+
+
+def _stale(found: Manifest, status: dict[str, object]) -> list[str]:
+    """Conditions that were not judged by the generation that the object has now."""
+    metadata = msgspec.convert(found["metadata"], type=dict[str, object])
+    generation = metadata.get("generation") or 1
+    groups = [status, *_entries(status.get("listeners")), *_entries(status.get("parents"))]
+    stale = [
+        entry["type"]
+        for group in groups
+        for entry in _entries(group.get("conditions"))
+        if entry.get("observedGeneration") != generation
+    ]
+    return [f"conditions {stale} are not of generation {generation}"] if stale else []
 
 
 def _judge_listener(name: str, expected: ListenerStatus, entry: dict[str, object]) -> list[str]:

@@ -3,7 +3,8 @@
 Tests write ports as they are in the field (80, 443, 8080 …); the system hands out the real ones, and every Gateway gets
 a loopback address of its own. In strings, `${port:80}` is the real port, `${address:infra/edge}` the address of a
 Gateway, `${pod:infra/echo-v1:0}` that of a pod, `${target:infra/echo-v1:http}` the port of a deployment's pods,
-`${refused}` a port where nobody listens and `${uuid}` a new identifier.
+`${refused}` a port where nobody listens, `${backend_ca}` the authority of the pods' certificates in PEM and `${uuid}` a
+new identifier.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ VERSIONS = {
 }
 CLUSTER_KINDS = frozenset({"Namespace", "GatewayClass"})
 DEFAULT_NAMESPACE = "infra"
+FIRST_REAL_PORT = 10_000
 BASE = Path(__file__).with_name("base.yaml")
 _PLACEHOLDER = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
 
@@ -47,7 +49,9 @@ class Places:
         self.authority = Authority("Authority of the gateways")
 
     def port(self, written: int) -> int:
-        """The real port that stands for a written one."""
+        """The real port that stands for a written one; ports from 10000 on are real already."""
+        if written >= FIRST_REAL_PORT:
+            return written
         if written not in self._ports:
             with socket.socket() as probe:
                 probe.bind(("0.0.0.0", 0))
@@ -91,6 +95,8 @@ class Places:
                 return str(self._fleet.placed(deployment).ports[part])
             case "refused":
                 return str(self._refused.getsockname()[1])
+            case "backend_ca":
+                return self._fleet.authority.pem
             case "uuid":
                 return str(uuid.uuid4())
         raise ValueError(f"${{{what}}} is no placeholder")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from tests.live import clients
 from tests.live.echo import Logged
+from tests.live.echo_servers import GRPC_SERVICE
 from tests.live.fleet import Fleet, Manifest
 from tests.live.gateway import LiveGateway, running
 from tests.live.manifests import Places
@@ -24,7 +25,8 @@ DEVIATIONS = 4
 @pytest.fixture(scope="module")
 def gateway(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
     places = Places(fleet)
-    manifests = [*places.base(), *places.complete([route(path, *mirrors) for path, mirrors in ROUTES.items()])]
+    routes = [*(route(path, *mirrors) for path, mirrors in ROUTES.items()), GRPC_ROUTE]
+    manifests = [*places.base(), *places.complete(routes)]
     with running(tmp_path_factory.mktemp("gateway"), places, manifests, "--concurrency", "1") as gateway:
         gateway.wait_live()
         yield gateway
@@ -46,6 +48,22 @@ ROUTES: dict[str, tuple[Mirror, ...]] = {
     "/third": (mirror("echo-v3", fraction={"numerator": 35}),),
     "/none": (mirror("echo-v2", percent=0),),
     "/missing": (mirror("does-not-exist"),),
+}
+
+
+GRPC_ROUTE: Manifest = {
+    "kind": "GRPCRoute",
+    "metadata": {"name": "mirror-calls"},
+    "spec": {
+        "parentRefs": [{"name": "edge"}],
+        "hostnames": ["calls.example.com"],
+        "rules": [
+            {
+                "filters": [{"type": "RequestMirror", "requestMirror": mirror("grpc-v2")}],
+                "backendRefs": [{"name": "grpc-v1", "port": 8080}],
+            }
+        ],
+    },
 }
 
 
@@ -124,3 +142,12 @@ def test_a_share_of_the_requests_is_mirrored(
 def test_a_mirror_that_does_not_exist_harms_nobody(gateway: LiveGateway, fleet: Fleet) -> None:
     found = received(fleet, send(gateway, "/missing", 5), 5)
     assert [entry.pod.rpartition("-")[0] for entry in found] == ["echo-v1"] * 5
+
+
+def test_calls_are_mirrored(gateway: LiveGateway, fleet: Fleet) -> None:
+    mark = str(uuid.uuid4())
+    with clients.GrpcSession(gateway.target("edge", 80), "calls.example.com") as session:
+        assert session.call("Echo", (("x-mark", mark),)).code == "OK"
+    found = received(fleet, mark, 2)
+    assert sorted(entry.pod.rpartition("-")[0] for entry in found) == ["grpc-v1", "grpc-v2"]
+    assert {entry.path for entry in found} == {f"/{GRPC_SERVICE}/Echo"}

@@ -13,7 +13,7 @@ from tests.live.ask import ask, judge
 from tests.live.fleet import Fleet, Manifest
 from tests.live.gateway import LiveGateway, running
 from tests.live.manifests import Places, identity
-from tests.live.tables import ObjectStatus, ParentStatus, Row, Step, all_tables, read_table
+from tests.live.table import ObjectStatus, ParentStatus, Row, Step, all_tables, read_table
 
 from tripylon.api.kinds import find
 from tripylon.api.validate import validate

@@ -19,6 +19,7 @@ from tripylon.api.routes import (
     GRPCRouteRule,
     HTTPBackendRef,
     HTTPRoute,
+    HTTPRouteMatch,
     HTTPRouteRetry,
     HTTPRouteRule,
     HTTPRouteTimeouts,
@@ -65,7 +66,8 @@ class _Builder:
 
     def http_rule(self, index: int, rule: HTTPRouteRule) -> RulePlan:
         place = f"spec.rules[{index}]"
-        matches = self._matches(place, [partial(http_match, match) for match in rule.matches])
+        wanted = rule.matches or (HTTPRouteMatch(),)
+        matches = self._matches(place, [partial(http_match, match) for match in wanted])
         filters = self._filters(rule.filters, f"{place}.filters")
         self._persistence(place, rule.session_persistence)
         timeouts = rule.timeouts or HTTPRouteTimeouts()

@@ -1,7 +1,7 @@
 """Request tables: objects, the requests that shall be answered by them, and the status that they shall get.
 
 A table is one YAML file under `tables/<area>/`; `Table` is its schema. Objects are manifests in the short form of
-`manifests.py`. This module only reads tables and compares answers with them; `test_tables.py` drives the real gateway.
+`manifests.py`. This module only reads tables; `ask.py` compares answers with them, `test_tables.py` drives the gateway.
 """
 
 from __future__ import annotations
