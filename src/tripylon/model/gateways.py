@@ -89,12 +89,15 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
         findings.extend(found)
     listeners = tuple(_listener(gateway, listener, refused, findings) for listener in gateway.spec.listeners)
     findings.extend(_overlaps(gateway, refused))
+    findings.extend(_unread_options(gateway))
     return Built(GatewayPlan(name, addresses, listeners, accepted), tuple(findings))
 
 
 def _accepted(findings: list[Finding]) -> bool:
     """Whether a gateway as a whole can be served, by what was found about it."""
-    return not any(finding.condition == "Accepted" and not finding.listener for finding in findings)
+    return not any(
+        finding.severity == "error" and finding.condition == "Accepted" and not finding.listener for finding in findings
+    )
 
 
 def _listener(
@@ -168,6 +171,18 @@ def _addresses(gateway: Gateway, options: Options, findings: list[Finding]) -> t
                     "which is not supported",
                     hint="Use type IPAddress, or leave `spec.addresses` out",
                     field=f"{field}.type",
+                )
+            )
+        elif address.routability:
+            findings.append(
+                Finding(
+                    object=gateway.ref,
+                    condition="Programmed",
+                    reason="AddressNotUsable",
+                    message=f"Gateway `{gateway.key}` asks for an address with routability {address.routability}, "
+                    "which cannot be had",
+                    hint="Leave `routability` out",
+                    field=f"{field}.routability",
                 )
             )
         elif not address.value:
@@ -304,6 +319,22 @@ def _conflicts(gateway: Gateway, listeners: Iterable[ListenerSpec]) -> dict[str,
     return refused
 
 
+def _unread_options(gateway: Gateway) -> Iterator[Finding]:
+    for listener in gateway.spec.listeners:
+        options = ", ".join(f"`{key}`" for key in sorted(listener.tls.options)) if listener.tls is not None else ""
+        if options:
+            yield _about(
+                gateway,
+                listener,
+                "Accepted",
+                "UnsupportedValue",
+                f"has TLS options that nobody here reads: {options}",
+                hint="Remove them",
+                field="tls.options",
+                severity="warning",
+            )
+
+
 def _overlaps(gateway: Gateway, refused: dict[str, tuple[Finding, ...]]) -> Iterator[Finding]:
     """HTTPS listeners of one port whose hostnames overlap: a client may reuse one's connection for the other's host."""
     served = [each for each in gateway.spec.listeners if each.protocol == "HTTPS" and each.name not in refused]
@@ -387,6 +418,16 @@ def _unsupported(gateway: Gateway) -> Iterator[Finding]:
             "which is not supported",
             hint="Leave `spec.infrastructure.parametersRef` out",
             field="spec.infrastructure.parametersRef",
+        )
+    if gateway.spec.default_scope == "All":
+        yield Finding(
+            object=gateway.ref,
+            severity="warning",
+            condition="Accepted",
+            reason="UnsupportedValue",
+            message=f"Gateway `{gateway.key}` offers itself as default gateway, which is not supported",
+            hint="Name the Gateway in the `parentRefs` of each route",
+            field="spec.defaultScope",
         )
     if gateway.spec.tls is not None and gateway.spec.tls.backend is not None:
         yield Finding(

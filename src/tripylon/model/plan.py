@@ -260,6 +260,8 @@ class Certificate(msgspec.Struct, frozen=True, gc=False):
     key: bytes = b""
     not_after: int = 0
     """End of the leaf certificate's validity, in seconds since 1970."""
+    hostnames: tuple[str, ...] = ()
+    """DNS names that the leaf certificate is for, in lower case."""
     fault: str = ""
     """What is wrong with the Secret, as the end of a sentence about it; empty: nothing."""
 

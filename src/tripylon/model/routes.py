@@ -56,6 +56,8 @@ def plan_route(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
         parents.append(ParentPlan(index, gateway.name, tuple(listener.name for listener in listeners)))
         for listener in listeners:
             attachments.update(dict.fromkeys(_attachments(route, gateway, listener)))
+    if route.spec.use_default_gateways == "All":
+        findings.append(_no_defaults(route))
     if isinstance(route, GRPCRoute):
         rules = plan_grpc_rules(read, route, findings)
     else:
@@ -68,9 +70,24 @@ def plan_route(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
         parents=tuple(parents),
         attachments=tuple(attachments),
         clusters=tuple(dict.fromkeys(_clusters(rules))) if attachments else (),
-        accepted=not any(finding.condition == "Accepted" and finding.parent is None for finding in findings),
+        accepted=not any(
+            finding.severity == "error" and finding.condition == "Accepted" and finding.parent is None
+            for finding in findings
+        ),
     )
     return Built(plan, tuple(findings))
+
+
+def _no_defaults(route: Route) -> Finding:
+    return Finding(
+        object=route.ref,
+        severity="warning",
+        condition="Accepted",
+        reason="UnsupportedValue",
+        message=f"{route.ref} wants to be attached to default gateways, which are not supported",
+        hint="Name the Gateways in `parentRefs`",
+        field="spec.useDefaultGateways",
+    )
 
 
 def _gateway(

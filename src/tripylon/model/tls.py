@@ -7,7 +7,7 @@ usable certificate is not served; its neighbours are.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cryptography import x509
@@ -22,8 +22,8 @@ from tripylon.api.gateway import Listener as ListenerSpec
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.gateways import GATEWAY_PLANS
-from tripylon.model.plan import Certificate, GatewayTls, TlsPlan
-from tripylon.values import Built, Name, Ref
+from tripylon.model.plan import Certificate, GatewayPlan, GatewayTls, TlsPlan
+from tripylon.values import Built, Name, Ref, intersect_hostnames
 from tripylon.world.grants import may_refer
 from tripylon.world.world import GATEWAYS, SECRETS
 
@@ -82,7 +82,15 @@ def parse_certificate(name: Name, secret: Secret) -> Certificate:
         return Certificate(name, fault="has a `tls.key` that does not belong to the first certificate of `tls.crt`")
     if weakness := _weakness(public):
         return Certificate(name, fault=weakness)
-    return Certificate(name, chain, key, not_after=int(leaf.not_valid_after_utc.timestamp()))
+    return Certificate(name, chain, key, int(leaf.not_valid_after_utc.timestamp()), _hostnames(leaf))
+
+
+def _hostnames(leaf: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
 
 
 def _spki(key: PublicKeyTypes) -> bytes:
@@ -111,7 +119,46 @@ def _gateway_tls(read: Read, name: Name) -> Built[GatewayTls, Finding] | None:
         and (tls := _listener_tls(read, gateway, spec, findings)) is not None
         and listener.usable
     )
+    findings.extend(_overlaps(read, gateway, plan, found))
     return Built(GatewayTls(name, found), tuple(findings))
+
+
+def _overlaps(read: Read, gateway: Gateway, plan: GatewayPlan, found: tuple[TlsPlan, ...]) -> Iterator[Finding]:
+    """Listeners of one port and different hostnames whose certificates have names in common.
+
+    A client may then reuse one's connection for the other's host. Overlapping hostnames are told by `gateways.py`.
+    """
+    specs = {listener.name: listener for listener in plan.listeners}
+    hostnames = {each.listener: tuple(_presented(read, each)) for each in found}
+    places = {listener.name: place for place, listener in enumerate(plan.listeners)}
+    for one, mine in hostnames.items():
+        others = [
+            other
+            for other in hostnames
+            if other != one
+            and specs[other].port == specs[one].port
+            and intersect_hostnames(specs[other].hostname, specs[one].hostname) is None
+            and any(intersect_hostnames(a, b) is not None for a in mine for b in hostnames[other])
+        ]
+        if others:
+            names = ("listener " if len(others) == 1 else "listeners ") + ", ".join(f"`{each}`" for each in others)
+            yield Finding(
+                object=gateway.ref,
+                severity="info",
+                condition="OverlappingTLSConfig",
+                reason="OverlappingCertificates",
+                message=f"Listener `{one}` of Gateway `{gateway.key}` has certificate names in common with {names} on "
+                f"port {specs[one].port}; clients that reuse a connection for several hosts may reach the wrong one",
+                hint="Give each listener a certificate for its own hostname",
+                field=f"spec.listeners[{places[one]}].tls.certificateRefs",
+                listener=one,
+            )
+
+
+def _presented(read: Read, tls: TlsPlan) -> Iterator[str]:
+    for name in tls.certificates:
+        certificate = read.get(CERTIFICATES, name)
+        yield from certificate.hostnames if certificate is not None else ()
 
 
 def _listener_tls(read: Read, gateway: Gateway, listener: ListenerSpec, findings: list[Finding]) -> TlsPlan | None:
