@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 SEED = 20261125
 EDITS = 200
+RESTARTS = 8
 RATE = 2000.0
 HOSTS = 24
 SERVICES = 6
@@ -50,6 +51,7 @@ class Churn:
         self._random = random.Random(SEED)
         self._service_of: dict[str, int | None] = {}
         self._pod_of = [number % len(PODS) for number in range(SERVICES)]
+        self._name_of = [f"service-{number}" for number in range(SERVICES)]
         self._story: dict[str, list[Shown]] = {host: [] for host in hosts()}
         self.kinds: Counter[str] = Counter()
 
@@ -59,8 +61,7 @@ class Churn:
         for manifest in places.complete([GATEWAY]):
             self._gateway.write(manifest)
         for service in range(SERVICES):
-            self._gateway.write(service_manifest(service))
-            self._gateway.write(self._endpoints(service))
+            self._write_service(service)
         for number, host in enumerate(hosts()):
             self._service_of[host] = number % SERVICES if number % 4 else None
             self._write_route(host)
@@ -70,11 +71,25 @@ class Churn:
 
     def edit(self) -> None:
         """One random edit, followed until it is live."""
-        edits: tuple[Callable[[], None], ...] = (self._add_or_remove, self._swap_service, self._move_endpoints)
+        edits: tuple[Callable[[], None], ...] = (
+            self._add_or_remove,
+            self._swap_service,
+            self._move_endpoints,
+            self._replace_service,
+        )
         begin = time.monotonic()
         change = self._random.choice(edits)
         self.kinds[change.__name__] += 1
         change()
+        self._gateway.wait_live()
+        self._note(begin, time.monotonic())
+
+    def edit_while_down(self) -> None:
+        """The control plane is killed, an edit is made, and the next control plane takes over."""
+        begin = time.monotonic()
+        self._gateway.kill()
+        self._random.choice((self._add_or_remove, self._swap_service, self._move_endpoints))()
+        self._gateway.start()
         self._gateway.wait_live()
         self._note(begin, time.monotonic())
 
@@ -119,17 +134,34 @@ class Churn:
         self._pod_of[service] = self._random.randrange(len(PODS))
         self._gateway.write(self._endpoints(service))
 
+    def _replace_service(self) -> None:
+        """A new Service with the same pods takes over the routes of an old one, which then goes."""
+        service = self._random.randrange(SERVICES)
+        old = self._name_of[service]
+        self._name_of[service] = f"service-{service}-{self.kinds.total()}"
+        self._write_service(service)
+        self._gateway.wait_live()
+        for host in hosts():
+            if self._service_of[host] == service:
+                self._write_route(host)
+        self._gateway.wait_live()
+        for kind, name in (("Service", old), ("EndpointSlice", f"{old}-1")):
+            self._gateway.path(f"{kind} churn/{name}").unlink()
+
+    def _write_service(self, service: int) -> None:
+        self._gateway.write(service_manifest(self._name_of[service]))
+        self._gateway.write(self._endpoints(service))
+
     def _write_route(self, host: str) -> None:
         service = self._service_of[host]
-        manifest = route_manifest(host, service or 0)
         if service is not None:
-            self._gateway.write(manifest)
+            self._gateway.write(route_manifest(host, self._name_of[service]))
         else:
             self._gateway.path(f"HTTPRoute churn/{host.partition('.')[0]}").unlink(missing_ok=True)
 
     def _endpoints(self, service: int) -> Manifest:
         placed = self._fleet.placed(f"churn/{PODS[self._pod_of[service]]}")
-        return endpoint_slice(placed, ports=(("http", placed.ports["http"]),), service_name=f"service-{service}")
+        return endpoint_slice(placed, ports=(("http", placed.ports["http"]),), service_name=self._name_of[service])
 
 
 GATEWAY: Manifest = {
@@ -143,7 +175,7 @@ def hosts() -> tuple[str, ...]:
     return tuple(f"host-{number}.example.com" for number in range(HOSTS))
 
 
-def route_manifest(host: str, service: int) -> Manifest:
+def route_manifest(host: str, service: str) -> Manifest:
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
@@ -151,16 +183,16 @@ def route_manifest(host: str, service: int) -> Manifest:
         "spec": {
             "parentRefs": [{"name": "edge"}],
             "hostnames": [host],
-            "rules": [{"backendRefs": [{"name": f"service-{service}", "port": 80}]}],
+            "rules": [{"backendRefs": [{"name": service, "port": 80}]}],
         },
     }
 
 
-def service_manifest(service: int) -> Manifest:
+def service_manifest(name: str) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"namespace": "churn", "name": f"service-{service}"},
+        "metadata": {"namespace": "churn", "name": name},
         "spec": {"ports": [{"name": "http", "port": 80}]},
     }
 
@@ -195,4 +227,20 @@ def test_no_edit_fails_a_request_or_leaves_a_stale_answer(
     wrong = edits.wrong(records)
     assert not wrong, f"{len(wrong)} of {len(records)} answers are wrong:\n" + "\n".join(wrong[:20])
     assert len(records) >= EDITS
-    assert set(edits.kinds) == {"_add_or_remove", "_swap_service", "_move_endpoints"}
+    assert set(edits.kinds) == {"_add_or_remove", "_swap_service", "_move_endpoints", "_replace_service"}
+
+
+def test_edits_made_while_the_control_plane_is_down_fail_no_request(
+    churn: tuple[Churn, LiveGateway], tmp_path: Path
+) -> None:
+    edits, gateway = churn
+    edits.begin()
+    target = gateway.target("churn/edge", 80)
+    load = Load(target.address, target.port, hosts(), str(tmp_path / "records"), rate=RATE / 2, seed=SEED)
+    with LoadClient(load) as client:
+        for _ in range(RESTARTS):
+            edits.edit()
+            edits.edit_while_down()
+        records = client.finish()
+    wrong = edits.wrong(records)
+    assert not wrong, f"{len(wrong)} of {len(records)} answers are wrong:\n" + "\n".join(wrong[:20])
