@@ -90,7 +90,8 @@ def keep(copy: Copy, promised: tuple[Command, ...]) -> int:
             elif command.expected:
                 assert not (problem := ask(copy, command, words)), problem
                 asked += 1
-            elif words[0] == "python":
+            else:
+                assert words[0] == "python", f"{command.line} is no command that is tested"
                 subprocess.run((sys.executable, *words[1:]), cwd=copy.folder, timeout=60, check=True)
     return asked
 

@@ -32,7 +32,7 @@ class ServicePort(Part, frozen=True, gc=False, kw_only=True):
     protocol: _Protocol = "TCP"
     """`TCP` (default), `UDP` or `SCTP`."""
     app_protocol: str = ""
-    """What is spoken, such as `kubernetes.io/h2c`, `kubernetes.io/ws`, `https`; empty: HTTP/1.1."""
+    """What is spoken: `http` (empty means the same), `kubernetes.io/ws`, `kubernetes.io/h2c`, `http2`, `grpc`."""
 
 
 class ServiceSpec(Part, frozen=True, gc=False, kw_only=True):
