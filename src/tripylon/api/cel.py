@@ -108,7 +108,7 @@ class _Emitter:
         self.exact = exact
         self.constants: dict[str, object] = {}
 
-    def source(self, node: Node, scope: frozenset[str]) -> str:  # noqa: PLR0911 - one for each kind of node
+    def source(self, node: Node, scope: frozenset[str]) -> str:
         """Source of `node`, where `scope` names the variables in sight."""
         match node:
             case Literal():
@@ -131,7 +131,7 @@ class _Emitter:
             case _:  # pragma: no cover
                 assert_never(node)
 
-    def operation(self, node: Operation, scope: frozenset[str]) -> str:  # noqa: PLR0911 - one for each operator
+    def operation(self, node: Operation, scope: frozenset[str]) -> str:
         """Source of an operator and its operands, in brackets."""
         operands = [self.source(operand, scope) for operand in node.operands]
         match node.operator, operands:

@@ -203,7 +203,7 @@ class _Parser:
             else:
                 return node
 
-    def primary(self) -> Node:  # noqa: PLR0911 - one for each kind of token
+    def primary(self) -> Node:
         """A literal, a name, a call, a list, or something in brackets."""
         token = self.tokens[self.at]
         self.at += 1
