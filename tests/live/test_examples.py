@@ -66,7 +66,7 @@ def test_example_keeps_its_promises(copy: Copy, name: str) -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_is_explained_in_few_lines(name: str) -> None:
     lines = (ROOT / "examples" / name / "README.md").read_text().splitlines()
-    assert len(lines) <= 30
+    assert len(lines) <= 25
     assert f"$ tripylon run examples/{name}" in lines
 
 
