@@ -61,8 +61,6 @@ class Settings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The Envoy to run; None: the one that was installed with us."""
     drain_limit_s: float = 10.0
     """How long running requests may go on after the gateway was told to stop."""
-    quiet: bool = False
-    """Print no tables."""
 
     @property
     def workers(self) -> int:

@@ -152,6 +152,23 @@ def test_an_admin_port_in_use_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "state" / "envoy.pid").exists()
 
 
+def test_in_json_every_line_is_an_event(tmp_path: Path) -> None:
+    port = free_port()
+    objects = write(tmp_path, port=port, to=9)
+    (objects / "broken.yaml").write_text("kind: [\n")
+    with running(tmp_path, *run_words(objects), "--log-format", "json", "--access-log", "off") as gateway:
+        gateway.ready().wait_said('"findings"')
+        (objects / "broken.yaml").unlink()
+        gateway.wait_said('"errors":0')
+        assert gateway.end() == 130
+    events = [json.loads(line) for line in gateway.said().splitlines()]
+    started = next(event for event in events if event["event"] == "the gateway runs")
+    assert (started["live"], started["gateways"], started["routes"], started["adopted"]) == (True, 1, 1, False)
+    wrong = next(event for event in events if event["level"] == "error")
+    assert wrong["place"].endswith("broken.yaml:1:7")
+    assert wrong["reason"] == "InvalidSyntax"
+
+
 def test_proxy_spreads_requests_over_its_targets(tmp_path: Path) -> None:
     port = free_port()
     with backend("one") as one, backend("two") as two:

@@ -7,6 +7,7 @@ value or content of a Secret or ConfigMap can come in here; of the World there a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
@@ -159,10 +160,10 @@ def picture(engine: Engine) -> Picture:
     )
 
 
-def gateways(graph: Graph) -> tuple[GatewayView, ...]:
-    """Every gateway of ours with its listeners, hosts and routes."""
+def gateways(graph: Graph, *, max_hosts: int | None = None) -> tuple[GatewayView, ...]:
+    """Every gateway of ours with its listeners, hosts and routes; with `max_hosts`, some that many hosts of all."""
     hosts: dict[tuple[Name, str], list[HostPlan]] = {}
-    for key, host in graph.rows(HOSTS).items():
+    for key, host in islice(graph.rows(HOSTS).items(), max_hosts):
         plan = graph.get(GATEWAY_PLANS, key.table.gateway)
         listener = owner(plan, key.table, key.hostname) if plan else None
         if listener is not None:

@@ -66,9 +66,11 @@ def start(settings: Settings, objects: Iterable[Resource] = ()) -> int:
     import asyncio
 
     from tripylon import app
-    from tripylon.cli.screen import Screen
+    from tripylon.cli.screen import Events, Screen
 
-    return asyncio.run(app.run(settings, objects, show=Screen(sys.stderr)))
+    # Among events in JSON a table would be a line that no collector can read.
+    show = Events() if settings.log_format == "json" else Screen(sys.stderr)
+    return asyncio.run(app.run(settings, objects, show=show))
 
 
 def admin_address(text: str) -> Address | None:

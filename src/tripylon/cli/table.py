@@ -51,8 +51,8 @@ def print_gateways(gateways: Sequence[GatewayView], to: TextIO) -> None:
         print(f"and {more} more routes", file=to)
 
 
-def print_notices(notices: Sequence[Notice], to: TextIO, *, limit: int = MAX_NOTICES) -> None:
-    """What is wrong: place, severity, message, hint, as compilers write it."""
+def print_notices(notices: Sequence[Notice], to: TextIO, *, limit: int = MAX_NOTICES, total: int | None = None) -> None:
+    """What is wrong: place, severity, message, hint, as compilers write it; `total`: how many there are in all."""
     if is_terminal(to):
         console = _console(to)
         for notice in notices[:limit]:
@@ -60,8 +60,9 @@ def print_notices(notices: Sequence[Notice], to: TextIO, *, limit: int = MAX_NOT
     else:
         for notice in notices[:limit]:
             print(notice_text(notice), file=to)
-    if len(notices) > limit:
-        print(f"and {len(notices) - limit} more; `tripylon check` prints all", file=to)
+    more = (len(notices) if total is None else total) - min(len(notices), limit)
+    if more > 0:
+        print(f"and {more:,} more; `tripylon check` prints all", file=to)
 
 
 def notice_text(notice: Notice) -> str:
@@ -72,7 +73,11 @@ def notice_text(notice: Notice) -> str:
 
 def summary(notices: Iterable[Notice]) -> str:
     """`2 errors, 1 warning`."""
-    errors, warnings = count(notices)
+    return counts_text(*count(notices))
+
+
+def counts_text(errors: int, warnings: int) -> str:
+    """`2 errors, 1 warning`."""
     return f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
 
 
