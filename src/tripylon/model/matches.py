@@ -114,8 +114,10 @@ def check_regex(expression: str, field: str) -> None:
     options = re2.Options()
     options.max_mem = _MAX_REGEX_MEMORY
     options.log_errors = False
+    # As Envoy reads expressions and what they are compared with: byte by byte.
+    options.encoding = re2.Options.Encoding.LATIN1
     try:
-        re2.compile(expression, options)
+        re2.compile(expression.encode(), options)
     except re2.error as error:
         detail = error.args[0]
         text = detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)
