@@ -39,8 +39,8 @@ class Load(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One request: when it was sent and answered (seconds of the monotonic clock), for which host, and the outcome.
 
-    The outcome is `200 <body>`, or the status alone for other answers, `reset` for a connection that ended, `overload`
-    when no connection could be had, `lost` when no answer came.
+    The outcome is `200 <body>`, or the status alone for other answers, `reset` for a connection that ended, `refused`
+    when none could be opened, `lost` when no answer came.
     """
 
     sent_s: float
@@ -110,7 +110,7 @@ class _Connection(asyncio.Protocol):
         if b"\r\nconnection: close" in head and self._transport is not None:
             self._transport.close()
         else:
-            self._sender.idle.append(self)
+            self._sender.free(self)
 
     def connection_lost(self, _: Exception | None) -> None:
         self._sender.lost(self)
@@ -120,7 +120,8 @@ class _Sender:
     """Paces the requests and keeps the records."""
 
     def __init__(self, load: Load) -> None:
-        self.idle: deque[_Connection] = deque()
+        self._idle: deque[_Connection] = deque()
+        self._queue: deque[str] = deque()
         self.records: list[Record] = []
         self._load = load
         self._waiting: set[_Connection] = set()
@@ -143,9 +144,11 @@ class _Sender:
                 sys.stdout.flush()
             await asyncio.sleep(TICK_S)
         deadline = time.monotonic() + FINISH_S
-        while (self._waiting or self._opening) and time.monotonic() < deadline:
+        while (self._waiting or self._opening or self._queue) and time.monotonic() < deadline:
             await asyncio.sleep(TICK_S)
-        self.records += [Record(one.sent_s, time.monotonic(), one.host, "lost") for one in self._waiting]
+        now = time.monotonic()
+        self.records += [Record(one.sent_s, now, one.host, "lost") for one in self._waiting]
+        self.records += [Record(now, now, host, "lost") for host in self._queue]
 
     def answered(self, connection: _Connection, outcome: str) -> None:
         self._waiting.discard(connection)
@@ -155,15 +158,24 @@ class _Sender:
         self._connections -= 1
         if connection in self._waiting:
             self.answered(connection, "reset")
-        elif connection in self.idle:
-            self.idle.remove(connection)
+        elif connection in self._idle:
+            self._idle.remove(connection)
+        if self._queue:
+            self._send(self._queue.popleft())
+
+    def free(self, connection: _Connection) -> None:
+        """Takes back a connection that may carry the next request."""
+        if self._queue:
+            self._send_over(connection, self._queue.popleft())
+        else:
+            self._idle.append(connection)
 
     def _send(self, host: str) -> None:
-        if self.idle:
-            self._send_over(self.idle.pop(), host)
+        """Sends over an idle connection, else over a new one, else as soon as one of the many is free."""
+        if self._idle:
+            self._send_over(self._idle.pop(), host)
         elif self._connections >= MAX_CONNECTIONS:
-            now = time.monotonic()
-            self.records.append(Record(now, now, host, "overload"))
+            self._queue.append(host)
         else:
             self._connections += 1
             task = asyncio.get_running_loop().create_task(self._open(host))
