@@ -82,13 +82,18 @@ def running(folder: Path, *words: str) -> Iterator[Standalone]:
 
 
 @contextlib.contextmanager
-def backend(text: str) -> Iterator[int]:
-    """An HTTP server that answers everything with `text` and the Host header that it got; gives its port."""
+def backend(text: str, gate: threading.Event | None = None) -> Iterator[int]:
+    """An HTTP server that answers everything with `text` and the Host header that it got; gives its port.
+
+    With a gate, each answer waits until that is open.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if gate is not None:
+                gate.wait(LIMIT_S)
             body = f"{text} {self.headers['host']}".encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))

@@ -7,9 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from tests.cli.conftest import Command
 from tests.cli.standalone import Standalone, backend, free_port, is_alive, request, running, wait_for
 
@@ -95,6 +99,41 @@ def test_a_changed_listener_is_shown_and_served(tmp_path: Path) -> None:
         envoy = gateway.envoy_pid(tmp_path / "state")
         assert gateway.end(signal.SIGTERM) == 0
         nothing_is_left(tmp_path / "state", envoy)
+
+
+def test_a_running_request_ends_before_the_gateway_does(tmp_path: Path) -> None:
+    port, gate = free_port(), threading.Event()
+    with (
+        backend("slow", gate) as slow,
+        ThreadPoolExecutor(1) as pool,
+        running(tmp_path, *run_words(write(tmp_path, port=port, to=slow))) as gateway,
+    ):
+        gateway.ready().wait_said("Try: ")
+        answer = pool.submit(request, port, host="shop.example.com")
+        wait_for(lambda: _active_requests(gateway) == 1, gateway.said)
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.wait_said("Stopping: running requests have up to 10 s")
+        gate.set()
+        assert answer.result(timeout=30) == (200, "slow shop.example.com")
+        assert gateway.process.wait(timeout=30) == 0
+
+
+def test_a_second_ctrl_c_ends_running_requests(tmp_path: Path) -> None:
+    port, gate = free_port(), threading.Event()
+    with backend("slow", gate) as slow, ThreadPoolExecutor(1) as pool:
+        words = (*run_words(write(tmp_path, port=port, to=slow)), "--drain-limit", "100")
+        with running(tmp_path, *words) as gateway:
+            gateway.ready().wait_said("Try: ")
+            envoy = gateway.envoy_pid(tmp_path / "state")
+            answer = pool.submit(request, port, host="shop.example.com")
+            wait_for(lambda: _active_requests(gateway) == 1, gateway.said)
+            gateway.process.send_signal(signal.SIGINT)
+            gateway.wait_said("Stopping: running requests have up to 100 s")
+            assert gateway.end(signal.SIGINT) == 130
+            with pytest.raises((OSError, HTTPException)):
+                answer.result(timeout=30)
+            gate.set()
+            nothing_is_left(tmp_path / "state", envoy)
 
 
 def test_a_killed_control_plane_is_taken_over(tmp_path: Path) -> None:
@@ -190,6 +229,16 @@ def test_proxy_with_tls_and_a_host(tmp_path: Path) -> None:
         assert request(port, host="a.localhost", tls=True) == (200, "one a.localhost")
         assert request(port, host="b.localhost", tls=True).status == 404
         assert "PRIVATE" not in json.dumps(gateway.picture())
+
+
+def _active_requests(gateway: Standalone) -> float:
+    metrics = request(gateway.admin, "/metrics/envoy").body
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == "envoy_http_downstream_rq_active" and "admin" not in sample.labels.values()
+    )
 
 
 def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

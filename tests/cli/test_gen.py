@@ -1,0 +1,73 @@
+"""`gen` and `version`: what other tools read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema_rs
+import yaml
+from tests.cli.conftest import Command
+
+from tripylon.api.kinds import KINDS
+from tripylon.envoy.verify import verify
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_crds_are_those_of_our_own_kinds(command: Command) -> None:
+    ran = command("gen", "crds")
+    assert ran.code == 0
+    (made,) = yaml.safe_load_all(ran.out)
+    assert made["kind"] == "CustomResourceDefinition"
+    assert made["metadata"]["name"] == "backends.gateway.tripylon.dev"
+
+
+def test_a_schema_accepts_an_example(command: Command) -> None:
+    objects = list(yaml.safe_load_all((ROOT / "examples/quickstart/gateway.yaml").read_text()))
+    for each in objects:
+        schema = json.loads(command("gen", "schema", each["kind"].lower()).out)
+        assert schema["title"] == each["kind"]
+        jsonschema_rs.validate(schema, each)
+    whole = json.loads(command("gen", "schema").out)
+    assert [each["title"] for each in whole["oneOf"]] == [kind.name for kind in KINDS]
+
+
+def test_schemas_as_files(command: Command, tmp_path: Path) -> None:
+    ran = command("gen", "schema", "--to", "made/schemas")
+    assert (ran.code, ran.out, ran.err) == (0, "", f"{len(KINDS)} schemas in made/schemas\n")
+    written = sorted(path.name for path in (tmp_path / "made" / "schemas").iterdir())
+    assert written == sorted(f"{kind.name.lower()}.json" for kind in KINDS)
+
+
+def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = command("gen", "schema", "--to", "file")
+    assert ran.code == 1
+    assert ran.err == "tripylon: cannot write to file: File exists\n"
+
+
+def test_a_bootstrap_that_envoy_takes(command: Command) -> None:
+    words = ("gen", "bootstrap", "--ads", "127.0.0.1:9977", "--node", "edge-1", "--envoy-admin", "/run/envoy.sock")
+    made = json.loads(command(*words).out)
+    assert made["node"] == {"cluster": "tripylon", "id": "edge-1"}
+    assert made["admin"]["address"]["pipe"]["path"] == "/run/envoy.sock"
+    assert verify(json.dumps(made).encode()) == ()
+
+
+def test_version_in_all_forms(command: Command) -> None:
+    text = command("version").out
+    as_json = json.loads(command("version", "-o", "json").out)
+    assert as_json == yaml.safe_load(command("version", "-o", "yaml").out)
+    assert list(as_json) == ["tripylon", "envoy", "gatewayAPI"]
+    assert as_json["envoy"].startswith("1.40.")
+    assert as_json["gatewayAPI"] == "v1.7.0"
+    assert [line.split()[-1] for line in text.splitlines()] == list(as_json.values())
+    assert command("--version").out == f"{as_json['tripylon']}\n"
+
+
+def test_version_without_envoy_says_why(command: Command, tmp_path: Path) -> None:
+    import os
+
+    os.environ["TRIPYLON_ENVOY_BINARY"] = str(tmp_path / "none")
+    assert f"none: there is no Envoy at {tmp_path / 'none'}" in command("version").out
