@@ -44,7 +44,7 @@ def http_match(match: HTTPRouteMatch) -> Match:
     """One match of an HTTPRoute; MatchError when an expression is none or a type is unknown."""
     kind = _PATH_KINDS.get(match.path.type)
     if kind is None:
-        raise MatchError("path.type", f"has an unknown type `{match.path.type}`")
+        raise MatchError("path.type", f"is the unknown `{match.path.type}`")
     path = match.path.value
     if kind == "RegularExpression":
         check_regex(path, "path.value")
@@ -80,7 +80,7 @@ def _grpc_path(method: GRPCMethodMatch) -> tuple[PathKind, str]:
                 check_regex(text, f"method.{field}")
         return "RegularExpression", f"/(?:{service or '[^/]+'})/(?:{name or '[^/]+'})"
     if method.type != "Exact":
-        raise MatchError("method.type", f"has an unknown type `{method.type}`")
+        raise MatchError("method.type", f"is the unknown `{method.type}`")
     if service and name:
         return "Exact", f"/{service}/{name}"
     if service:
@@ -98,7 +98,7 @@ def _values(
     found: dict[str, Value] = {}
     for index, match in enumerate(matches):
         if match.type not in _VALUE_KINDS:
-            raise MatchError(f"{field}[{index}].type", f"has an unknown type `{match.type}`")
+            raise MatchError(f"{field}[{index}].type", f"is the unknown `{match.type}`")
         regex = match.type == "RegularExpression"
         if regex:
             check_regex(match.value, f"{field}[{index}].value")

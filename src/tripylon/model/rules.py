@@ -122,7 +122,13 @@ class _Builder:
                 found.append(build())
             except MatchError as error:
                 hint = "Correct the match; until then no request is matched by it"
-                self.faults.append(_Fault(f"{place}.matches[{position}].{error.field}", error.why, hint))
+                self.faults.append(
+                    _Fault(
+                        f"{place}.matches[{position}].{error.field}",
+                        f"has a match whose `{error.field}` {error.why}",
+                        hint,
+                    )
+                )
         return tuple(found)
 
     def _filters(self, filters: HTTPRouteFilters | GRPCRouteFilters, field: str) -> Filters | None:

@@ -73,7 +73,7 @@ def status_values(status: Status) -> dict[str, Any]:
             entry["parentRef"] = _parent_values(parent.parent_ref)
     if isinstance(status, GatewayStatus):
         for address, each in zip(plain.get("addresses", ()), status.addresses, strict=True):
-            address |= {"type": each.type, "value": each.value}
+            address["type"] = each.type
         for entry, listener in zip(plain.get("listeners", ()), status.listeners, strict=True):
             entry["supportedKinds"] = [{"group": each.group, "kind": each.kind} for each in listener.supported_kinds]
     return plain

@@ -27,8 +27,8 @@ from tripylon.model.tls import GATEWAY_TLS
 from tripylon.status.conditions import Programming, Scribe, about, joined, worst
 from tripylon.status.features import supported_features
 
-_State = Literal["programmed", "pending", "refused by proxies", "not accepted", "no certificate"]
-"""What has become of a listener. The last two are never sent to a proxy."""
+_State = Literal["programmed", "can be served", "pending", "refused by proxies", "not accepted", "no certificate"]
+"""What has become of a listener; without proxies it can be served at best. The last two are never sent to a proxy."""
 
 
 class _Judged(NamedTuple):
@@ -118,7 +118,8 @@ def _programmed(
     states = {each.state for each in listeners}
     if "refused by proxies" in states and "programmed" not in states:
         return scribe.write("Programmed", "False", "Invalid", "The proxies refuse every listener.")
-    return scribe.write("Programmed", "True", "Programmed", "The proxies serve the Gateway.")
+    does = "can be served" if "can be served" in states else "is served by the proxies"
+    return scribe.write("Programmed", "True", "Programmed", f"The Gateway {does}.")
 
 
 def _resolved(findings: tuple[Finding, ...], listeners: tuple[_Judged, ...], scribe: Scribe) -> Condition:
@@ -193,13 +194,15 @@ def _state(
         return "no certificate"
     if about(mine, "Programmed", listener=listener.name):
         return "refused by proxies"
-    return "programmed" if programming is None else programming.listener(plan.name, listener.name)
+    return "can be served" if programming is None else programming.listener(plan.name, listener.name)
 
 
 def _listener_programmed(state: _State, mine: tuple[Finding, ...], scribe: Scribe) -> Condition:
     match state:
         case "programmed":
             return scribe.write("Programmed", "True", "Programmed", "The proxies serve the listener.")
+        case "can be served":
+            return scribe.write("Programmed", "True", "Programmed", "The listener can be served.")
         case "pending":
             return scribe.write("Programmed", "False", "Pending", "The proxies have not taken the listener yet.")
         case "refused by proxies":
