@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 """Endings of the files that are read out of folders. A file that is named itself may end as it likes."""
 
 _TEMPORARY = ("*~", "#*#", "*.tmp", "*.swp", "*.swx", "*.bak", "4913", "*___jb_*___")
+_IS_TEMPORARY = re.compile("|".join(map(fnmatch.translate, _TEMPORARY)))
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -59,7 +61,7 @@ def is_wanted(name: str) -> bool:
 
 def is_ignored(name: str) -> bool:
     """Whether a name is hidden or one that editors give to their temporary files."""
-    return name.startswith(".") or any(fnmatch.fnmatchcase(name, pattern) for pattern in _TEMPORARY)
+    return name.startswith(".") or _IS_TEMPORARY.match(name) is not None
 
 
 class _Walk:

@@ -1,0 +1,37 @@
+"""Tables as the benchmark prints them and `docs/benchmarks.md` shows them."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A title, a heading and rows of text; `note` says what to know about the figures."""
+
+    title: str
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def text(self) -> str:
+        """As Markdown whose columns line up."""
+        lines = (self.heading, *self.rows)
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.heading))]
+
+        def row(cells: tuple[str, ...]) -> str:
+            return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+        rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+        parts = [f"### {self.title}", "", row(self.heading), rule, *(row(line) for line in self.rows)]
+        return "\n".join([*parts, *(["", self.note] if self.note else [])])
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as milliseconds: whole ones from 10 on, else with two digits behind the point."""
+    value = seconds * 1000
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def megabytes(size: float) -> str:
+    """Bytes as MB."""
+    return f"{size / 1e6:,.0f}"

@@ -1,0 +1,108 @@
+"""What our configuration costs a request: Envoy under `tripylon run` against a bare Envoy, in turns, one backend."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from tests.bench import backend, gateways
+from tests.bench.load import generator, load, processor_s
+from tests.bench.start import Client, free_port, tripylon
+from tests.bench.table import Table
+
+_HOSTS = 1_000
+_ROUNDS = 5
+_SECONDS = 2
+
+
+class Proxy(msgspec.Struct, frozen=True):
+    """One proxy under test."""
+
+    name: str
+    port: int
+    pid: int
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One round at one proxy."""
+
+    requests_per_s: float
+    latency_s: float
+    processor_s: float
+    """Of the proxy, for one request."""
+
+
+def measure(proxies: list[Proxy]) -> dict[str, list[Figures]]:
+    """Rounds in turns, so that what else the machine does meets all alike."""
+    found: dict[str, list[Figures]] = {proxy.name: [] for proxy in proxies}
+    for number in range(_ROUNDS + 1):
+        for proxy in proxies if number % 2 else reversed(proxies):
+            before_s = processor_s(proxy.pid)
+            done = load(proxy.port, gateways.host(_HOSTS - 1), _SECONDS if number else 1)
+            spent_s = processor_s(proxy.pid) - before_s
+            if number:
+                requests = done.requests_per_s * _SECONDS
+                found[proxy.name].append(Figures(done.requests_per_s, done.latency_s, spent_s / requests))
+    return found
+
+
+@contextlib.contextmanager
+def ours(folder: Path, backend_port: int, name: str, log: str) -> Iterator[Proxy]:
+    """A gateway with many hosts of which one is asked."""
+    port = free_port()
+    path = gateways.write_single(folder / "objects", _HOSTS, port, backend_port)
+    options = ("--concurrency", "1", "--access-log", log)
+    with tripylon(folder, [path], level="info", options=options) as running:
+        client = Client(port)
+        client.wait(gateways.host(_HOSTS - 1), pause_s=0.02)
+        client.close()
+        yield Proxy(name, port, running.envoy_pid)
+
+
+def table(folder: Path, backend_port: int) -> Table:
+    """The proxies as a table; ratios are medians over the rounds, each round against the bare Envoy's of the same."""
+    with contextlib.ExitStack() as stack:
+        bare = stack.enter_context(backend.forwarding(folder / "bare", backend_port))
+        proxies = [
+            Proxy("bare Envoy", bare.port, bare.pid),
+            stack.enter_context(ours(folder / "silent", backend_port, f"Tripylon, {_HOSTS:,} hosts", "off")),
+            stack.enter_context(
+                ours(folder / "logging", backend_port, "the same with JSON access log", str(folder / "access.log"))
+            ),
+        ]
+        found = measure(proxies)
+    base = found["bare Envoy"]
+    rows = [(name, *_cells(figures, base)) for name, figures in found.items()]
+    return Table(
+        f"Requests through Envoy (one worker, 32 connections, load by {generator()})",
+        (
+            "proxy",
+            "requests/s",
+            "ratio",
+            "median latency (us)",
+            "added (us)",
+            "processor time per request (us)",
+            "ratio",
+        ),
+        tuple(rows),
+    )
+
+
+def _cells(figures: list[Figures], base: list[Figures]) -> tuple[str, ...]:
+    pairs = list(zip(figures, base, strict=True))
+    ratio = statistics.median(one.requests_per_s / other.requests_per_s for one, other in pairs)
+    latency = statistics.median(one.latency_s for one in figures)
+    added = statistics.median(one.latency_s - other.latency_s for one, other in pairs)
+    spent = statistics.median(one.processor_s for one in figures)
+    spent_ratio = statistics.median(one.processor_s / other.processor_s for one, other in pairs)
+    return (
+        f"{statistics.median(one.requests_per_s for one in figures):,.0f}",
+        f"{ratio:.2f}",
+        f"{latency * 1e6:,.0f}",
+        f"{added * 1e6:+,.0f}",
+        f"{spent * 1e6:.1f}",
+        f"{spent_ratio:.2f}",
+    )
