@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from tripylon.api.gateway import Gateway, GatewayClass, GatewayClassStatus, GatewayStatus
+from tripylon.api.gateway import Gateway, GatewayClass, GatewayClassStatus, GatewayStatus, ListenerStatus
 from tripylon.api.kinds import kind_of
 from tripylon.api.markers import Part
 from tripylon.api.meta import Resource
@@ -72,11 +72,15 @@ def status_values(status: Status) -> dict[str, Any]:
         for entry, parent in zip(plain["parents"], status.parents, strict=True):
             entry["parentRef"] = _parent_values(parent.parent_ref)
     if isinstance(status, GatewayStatus):
-        for address, each in zip(plain.get("addresses", ()), status.addresses, strict=True):
-            address["type"] = each.type
-        for entry, listener in zip(plain.get("listeners", ()), status.listeners, strict=True):
-            entry["supportedKinds"] = [{"group": each.group, "kind": each.kind} for each in listener.supported_kinds]
+        if status.addresses:
+            plain["addresses"] = [{"type": each.type} | _plain(each) for each in status.addresses]
+        plain["listeners"] = [_listener_values(each) for each in status.listeners]
     return plain
+
+
+def _listener_values(status: ListenerStatus) -> dict[str, Any]:
+    kinds = [{"group": each.group, "kind": each.kind} for each in status.supported_kinds]
+    return {"name": status.name, "supportedKinds": kinds} | _plain(status) | {"supportedKinds": kinds}
 
 
 def _parent_values(ref: ParentReference) -> dict[str, Any]:
