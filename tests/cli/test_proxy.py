@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from ipaddress import ip_address
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from tripylon.api.meta import Resource
 from tripylon.api.own import Backend
 from tripylon.api.routes import HTTPRoute
 from tripylon.cli.certificate import self_signed
-from tripylon.cli.proxy import Target, objects, target
+from tripylon.cli.proxy import Target, located, objects, target
 from tripylon.loop import new_graph
 from tripylon.settings import Settings
 from tripylon.world import world
@@ -39,6 +40,23 @@ def of(kind: type[R], made: tuple[Resource, ...]) -> list[R]:
 )
 def test_targets(text: str, meant: tuple[str, str, int]) -> None:
     assert target(text) == Target(scheme=meant[0], host=meant[1], port=meant[2])
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_localhost_is_where_something_listens(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as server:
+        to = located(target(f"https://localhost:{server.getsockname()[1]}"))
+    assert (to.host, to.address) == ("localhost", address)
+    (backend,) = of(Backend, objects(8080, [to], hosts=[], tls=False, insecure=False))
+    assert backend.spec.static is not None
+    assert backend.spec.tls is not None
+    assert (backend.spec.static.hosts[0].host, backend.spec.tls.sni) == (address, "localhost")
+
+
+def test_other_targets_stay_names() -> None:
+    assert located(target("example.com")).address == ""
+    assert located(target("localhost:1")).address == "127.0.0.1"
 
 
 def test_https_targets_are_verified_and_asked_by_their_name() -> None:

@@ -34,6 +34,7 @@ from tripylon.settings import DEFAULT_STATE, Settings
 if TYPE_CHECKING:
     from tripylon.api.meta import Resource
 
+_LOOPBACK = ("127.0.0.1", "::1")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -42,7 +43,10 @@ class Target(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     scheme: str
     host: str
+    """The name by which the target is asked, and which its certificate must carry."""
     port: int
+    address: str = ""
+    """Where it is, when that is not to be looked up."""
 
 
 def proxy(
@@ -81,7 +85,7 @@ def proxy(
         access_log=access_log_place(access_log),
         drain_limit_s=at_least(0, drain_limit, flag="--drain-limit"),
     )
-    targets = [target(text) for text in to]
+    targets = [located(target(text)) for text in to]
     return start(settings, objects(place.port, targets, hosts=host or [], tls=tls, insecure=insecure))
 
 
@@ -97,6 +101,27 @@ def target(text: str) -> Target:
     if url.path not in ("", "/") or url.query or url.fragment or url.username:
         raise UsageError(f"--to: {text!r}: only scheme, host and port count; leave out the rest")
     return Target(scheme=url.scheme, host=url.hostname, port=port or _PORTS[url.scheme])
+
+
+def located(to: Target) -> Target:
+    """The same target, with `localhost` as the one of its addresses that answers now; IPv4 when none does.
+
+    Servers under development often listen on one of the two only, and Envoy does not try the other.
+    """
+    if to.host != "localhost":
+        return to
+    address = next((each for each in _LOOPBACK if _listens(each, to.port)), _LOOPBACK[0])
+    return msgspec.structs.replace(to, address=address)
+
+
+def _listens(address: str, port: int) -> bool:
+    import socket
+
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def objects(
@@ -148,7 +173,7 @@ def _backend_ref(number: int, to: Target) -> dict[str, Any]:
 
 
 def _backend(number: int, to: Target, *, insecure: bool) -> dict[str, Any]:
-    spec: dict[str, Any] = {"static": {"hosts": [{"host": to.host, "port": to.port}]}}
+    spec: dict[str, Any] = {"static": {"hosts": [{"host": to.address or to.host, "port": to.port}]}}
     if to.scheme == "https":
         spec["tls"] = {"insecureSkipVerify": True} if insecure else {"wellKnownCACertificates": "System"}
         if not _is_ip(to.host):

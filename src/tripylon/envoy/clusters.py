@@ -16,6 +16,8 @@ from tripylon.pb.messages import (
     Cluster,
     ClusterHttpProtocolOptions,
     ClusterLoadAssignment,
+    DnsCluster,
+    DnsClusterLookupFamily,
     LbEndpoint,
     RoutingPriority,
     SubjectAltNameMatcher,
@@ -30,11 +32,11 @@ _LEAST_REFRESH_MS = 2
 _UNBOUNDED = 1_000_000
 """Connections, requests and retries at a time: Envoy's default of 1,024 (3 retries) fails requests under plain load."""
 _LOOKUP_FAMILIES = {
-    "Auto": Cluster.AUTO,
-    "V4Only": Cluster.V4_ONLY,
-    "V6Only": Cluster.V6_ONLY,
-    "V4Preferred": Cluster.V4_PREFERRED,
-    "All": Cluster.ALL,
+    "Auto": DnsClusterLookupFamily.AUTO,
+    "V4Only": DnsClusterLookupFamily.V4_ONLY,
+    "V6Only": DnsClusterLookupFamily.V6_ONLY,
+    "V4Preferred": DnsClusterLookupFamily.V4_PREFERRED,
+    "All": DnsClusterLookupFamily.ALL,
 }
 
 
@@ -48,10 +50,7 @@ def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOpt
         circuit_breakers=_breakers(),
     )
     if plan.discovery == "dns":
-        built.type = Cluster.STRICT_DNS
-        built.dns_lookup_family = _LOOKUP_FAMILIES.get(plan.lookup_family, Cluster.AUTO)
-        built.dns_refresh_rate.CopyFrom(duration(max(plan.refresh_ms, _LEAST_REFRESH_MS)))
-        built.respect_dns_ttl = plan.respect_ttl
+        built.cluster_type.CopyFrom(_dns(plan))
         if endpoints is not None:
             built.load_assignment.CopyFrom(load_assignment(endpoints))
     else:
@@ -66,6 +65,16 @@ def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOpt
         context = _tls(plan.tls, options, http2=plan.key.protocol == "http2")
         built.transport_socket.CopyFrom(TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context)))
     return built
+
+
+def _dns(plan: ClusterPlan) -> Cluster.CustomClusterType:
+    """That Envoy looks the hosts up itself, and spreads requests over all addresses found."""
+    found = DnsCluster(
+        dns_lookup_family=_LOOKUP_FAMILIES.get(plan.lookup_family, DnsClusterLookupFamily.AUTO),
+        dns_refresh_rate=duration(max(plan.refresh_ms, _LEAST_REFRESH_MS)),
+        respect_dns_ttl=plan.respect_ttl,
+    )
+    return Cluster.CustomClusterType(name="envoy.clusters.dns", typed_config=pack(found))
 
 
 def load_assignment(plan: EndpointsPlan) -> ClusterLoadAssignment:
