@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Command
 
+from tripylon.errors import StartError
+
 TRIPYLON = (sys.executable, "-m", "tripylon")
 
 
@@ -95,6 +97,17 @@ def test_a_fault_within_the_task_group_is_named(command: Command, monkeypatch: p
 
     monkeypatch.setattr("tripylon.cli.offline.load", fault)
     assert "RuntimeError: out of order" in command("check").err
+
+
+def test_a_failure_of_the_world_within_the_task_group_stays_one(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object) -> None:
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [StartError("the disk is full; make room")])
+
+    monkeypatch.setattr("tripylon.cli.offline.load", fault)
+    ran = command("check")
+    assert (ran.code, ran.err) == (1, "tripylon: the disk is full; make room\n")
 
 
 def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,8 @@ def _complain(message: str, code: int) -> int:
 def _give_up(error: Exception) -> int:
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         (error,) = error.exceptions
+    if isinstance(error, TripylonError):
+        return _complain(str(error), WRONG)
     what = f"this is a fault of Tripylon, not yours: {type(error).__name__}: {error}"
     hint = "" if _debugging() else "\nRun it again with `--log-level debug` to see where it happened."
     return _complain(what + hint, WRONG)
