@@ -12,19 +12,21 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
 
 from tripylon.api.meta import Resource
-from tripylon.envoy import emit, refusals
+from tripylon.envoy import emit, placement, refusals
 from tripylon.envoy.options import EmitOptions
 from tripylon.findings import Finding
+from tripylon.fleet import Fleet, GroupPerGateway, OneGroup
+from tripylon.fleet import refusals as fleet_refusals
 from tripylon.graph import Graph, Table
 from tripylon.model import pipeline
 from tripylon.model.options import Options
-from tripylon.values import Ref
+from tripylon.values import Name, Ref
 from tripylon.world import world
 from tripylon.xds.cache import Group
 from tripylon.xds.events import Event
@@ -64,10 +66,11 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
 
 def new_graph(options: Options, emit_options: EmitOptions) -> Graph:
     """A graph with all inputs and all steps, and nothing in it."""
+    placed = () if options.standalone else placement.derives()
     return Graph(
         inputs=(*world.INPUTS, refusals.REFUSALS),
-        derives=(*pipeline.derives(options), *emit.derives(emit_options), *refusals.derives()),
-        indexes=(*world.INDEXES, *pipeline.INDEXES, *emit.INDEXES),
+        derives=(*pipeline.derives(options), *emit.derives(emit_options), *placed, *refusals.derives()),
+        indexes=(*world.INDEXES, *pipeline.INDEXES, *emit.INDEXES, *(() if options.standalone else placement.INDEXES)),
         subject=lambda finding: finding.object,
         on_error=_bug,
     )
@@ -90,7 +93,7 @@ def _bug(table: Table[Any, Any], key: Any, error: Exception) -> tuple[Finding, .
 
 
 class Engine:
-    """The graph and the group of proxies that it feeds.
+    """The graph and the groups of proxies that it feeds: one group standalone, one for each Gateway otherwise.
 
     `on_applied` is called after each change, also after those that proxies cause by refusing something.
     """
@@ -104,9 +107,25 @@ class Engine:
         on_applied: Callable[[Applied], None] = lambda _: None,
     ) -> None:
         self.graph = new_graph(options, emit_options)
-        self.group = Group(grace_s=grace_s, on_event=self._on_event)
+        self._one = OneGroup(grace_s=grace_s, on_event=self._on_event)
+        self._many = GroupPerGateway(grace_s=grace_s, on_event=self._on_event)
+        self._fleet: Fleet = self._one if options.standalone else self._many
         self._on_applied = on_applied
         self._changed_rows = 0
+
+    @property
+    def group(self) -> Group:
+        """The group of a standalone engine."""
+        return self._one.group
+
+    @property
+    def gateways(self) -> GroupPerGateway:
+        """The groups of an engine with one for each Gateway."""
+        return self._many
+
+    def listener(self, gateway: Name, listener: str) -> Literal["programmed", "pending"]:
+        """What proxies have acknowledged of a gateway's listeners, as `status` asks for it."""
+        return "programmed" if self._fleet.programmed(gateway) else "pending"
 
     def apply(self, put: Iterable[Resource], delete: Iterable[Ref] = ()) -> Applied:
         """Takes in changed objects, lets go of deleted ones, and sends what differs."""
@@ -130,22 +149,22 @@ class Engine:
 
     def retry_refused_listeners(self) -> None:
         """Sends refused listeners again: what was in their way, a busy port for instance, may have gone."""
-        for url, name in list(self.group.refusals):
-            if url == LDS:
-                self.group.retry(url, name)
+        for group in self._fleet.groups():
+            for url, name in list(group.refusals):
+                if url == LDS:
+                    group.retry(url, name)
 
     def _flush(self, started: float) -> Applied:
         changes = self.graph.flush()
-        resources = emit.changed(self.graph, changes)
         built = time.perf_counter()
-        flight = self.group.publish(resources)
-        published = time.perf_counter()
+        published = self._fleet.publish(self.graph, changes)
+        done = time.perf_counter()
         applied = Applied(
-            flight=flight,
-            changed=sum(map(len, resources.values())),
+            flight=published.flight,
+            changed=published.resources,
             subjects=frozenset(changes.subjects | self._note_refusals()),
             build_s=built - started,
-            publish_s=published - built,
+            publish_s=done - built,
         )
         self._changed_rows += sum(map(len, changes.tables.values()))
         self._on_applied(applied)
@@ -154,11 +173,12 @@ class Engine:
     def _on_event(self, _: Event) -> None:
         """Proxies answered: what they refuse, or refuse no longer, becomes findings. Refusals change no resource."""
         if subjects := self._note_refusals():
-            self._on_applied(Applied(self.group.flight, 0, frozenset(subjects), 0.0, 0.0))
+            flight = self._one.group.flight
+            self._on_applied(Applied(flight, 0, frozenset(subjects), 0.0, 0.0))
 
     def _note_refusals(self) -> set[Ref]:
-        """Brings the graph's refusals in line with the group's; the objects concerned."""
-        known, now = self.graph.rows(refusals.REFUSALS), self.group.refusals
+        """Brings the graph's refusals in line with the groups'; the objects concerned."""
+        known, now = self.graph.rows(refusals.REFUSALS), fleet_refusals(self._fleet)
         if not known and not now:
             return set()
         for key in [key for key in known if key not in now]:

@@ -32,7 +32,8 @@ REFUSALS: Table[RefusalKey, str] = Table("refusals")
 REFUSED: Table[RefusalKey, str] = Table("refused resources")
 
 _PREFIX = re.compile(r"^Error adding/updating [^:]*?\S+: ")
-_CANNOT_BIND = ("cannot bind", "Address already in use", "Permission denied", "Cannot assign requested address")
+_FOREIGN_ADDRESS = "Cannot assign requested address"
+_CANNOT_BIND = ("cannot bind", "Address already in use", "Permission denied")
 
 
 def derives() -> tuple[Derive[RefusalKey, str], ...]:
@@ -93,6 +94,15 @@ def _on_secret(gateway: Gateway, tls: GatewayTls, secret: Name | None, words: st
 
 
 def _on_listener(gateway: Ref, place: int, listener: str, what: str, words: str) -> Finding:
+    if _FOREIGN_ADDRESS in words:
+        return Finding(
+            object=gateway,
+            condition="Programmed",
+            reason="AddressNotUsable",
+            message=f"Gateway `{Name(gateway.namespace, gateway.name)}` cannot listen: {words}",
+            hint="Use an address of this machine in `spec.addresses`, or leave it out",
+            field="spec.addresses",
+        )
     taken = any(sign in words for sign in _CANNOT_BIND)
     return Finding(
         object=gateway,

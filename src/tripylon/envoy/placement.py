@@ -1,0 +1,90 @@
+"""Which gateway's proxies need which cluster and certificate: the part of emission that exists only where each Gateway
+has proxies of its own.
+
+Listeners, route tables and hosts name their gateway in their key; clusters and certificates are shared, so here they
+get a row for each gateway that uses them. The rows are the shared resources themselves: their bytes exist once. The
+invariant: a gateway's proxies are sent what that gateway's routes and listeners use, and nothing of another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from tripylon.envoy import emit, names
+from tripylon.findings import Finding
+from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
+from tripylon.model.plan import ClusterKey, GatewayTls, RoutePlan
+from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.tls import GATEWAY_TLS
+from tripylon.values import Built, Name, Ref
+from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource
+
+
+class Placed(NamedTuple):
+    """Something shared, as one gateway uses it."""
+
+    gateway: Name
+    key: Any
+    """A ClusterKey, or the name of a Secret."""
+
+
+PLACED_CLUSTERS: Table[Placed, Resource] = Table("clusters of gateways")
+PLACED_ENDPOINTS: Table[Placed, Resource] = Table("endpoints of gateways")
+PLACED_SECRETS: Table[Placed, Resource] = Table("secrets of gateways")
+
+
+def _clusters(_: Ref, route: RoutePlan) -> Iterator[Placed]:
+    for gateway in {attachment.host.table.gateway for attachment in route.attachments}:
+        for cluster in route.clusters:
+            yield Placed(gateway, cluster)
+
+
+def _secrets(gateway: Name, tls: GatewayTls) -> Iterable[Placed]:
+    return (Placed(gateway, secret) for listener in tls.listeners for secret in listener.certificates)
+
+
+CLUSTER_PLACES: Index[Placed, Ref, RoutePlan] = Index("clusters by gateway", ROUTE_PLANS, _clusters)
+SECRET_PLACES: Index[Placed, Name, GatewayTls] = Index("secrets by gateway", GATEWAY_TLS, _secrets)
+
+INDEXES: tuple[Index[Any, Any, Any], ...] = (CLUSTER_PLACES, SECRET_PLACES)
+
+
+def derives() -> tuple[Derive[Any, Any], ...]:
+    """The steps of placement; they come after those of emission."""
+    return (
+        Derive(PLACED_CLUSTERS, (CLUSTER_PLACES,), lambda read, at: _same(read, emit.CLUSTER_RESOURCES, at)),
+        Derive(PLACED_ENDPOINTS, (CLUSTER_PLACES,), lambda read, at: _same(read, emit.ENDPOINT_RESOURCES, at)),
+        Derive(PLACED_SECRETS, (SECRET_PLACES,), lambda read, at: _same(read, emit.SECRET_RESOURCES, at)),
+    )
+
+
+def _same(read: Read, table: Table[Any, Resource], place: Placed) -> Built[Resource, Finding] | None:
+    resource = read.get(table, place.key)
+    return Built(resource) if resource is not None else None
+
+
+Named = dict[str, dict[str, Resource | None]]
+"""Changed resources by type URL and name; None: the resource went."""
+
+
+def changed(graph: Graph, changes: Changes) -> dict[Name, Named]:
+    """What a flush changed for each gateway's proxies."""
+    found: dict[Name, Named] = {}
+
+    def note(gateway: Name, url: str, name: str, resource: Resource | None) -> None:
+        found.setdefault(gateway, {}).setdefault(url, {})[name] = resource
+
+    for url, table in ((CDS, PLACED_CLUSTERS), (EDS, PLACED_ENDPOINTS)):
+        for place in changes.keys(table):
+            key: ClusterKey = place.key
+            note(place.gateway, url, names.cluster(key), graph.get(table, place))
+    for place in changes.keys(PLACED_SECRETS):
+        note(place.gateway, SDS, names.secret(place.key), graph.get(PLACED_SECRETS, place))
+    for listener in changes.keys(emit.LISTENER_RESOURCES):
+        note(listener.gateway, LDS, names.listener(*listener), graph.get(emit.LISTENER_RESOURCES, listener))
+    for routes in changes.keys(emit.ROUTE_RESOURCES):
+        note(routes.gateway, RDS, names.route_table(routes), graph.get(emit.ROUTE_RESOURCES, routes))
+    for host in changes.keys(emit.HOST_RESOURCES):
+        note(host.table.gateway, VHDS, names.virtual_host(host), graph.get(emit.HOST_RESOURCES, host))
+    return found

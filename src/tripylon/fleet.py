@@ -1,0 +1,126 @@
+"""Who gets what: the groups of proxies that an engine feeds.
+
+Standalone there is one, with everything. In Kubernetes each Gateway has a group of its own, with what that Gateway
+needs. The invariant: a group is published to as soon as its gateway is planned, whether or not a proxy is connected, so
+a proxy that connects has everything at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from tripylon.envoy import emit, placement
+from tripylon.graph import Changes, Graph
+from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.values import Name
+from tripylon.xds.cache import Group, Refusal
+from tripylon.xds.events import Event
+from tripylon.xds.snapshot import LDS
+
+
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """What one flush sent."""
+
+    flight: int
+    """Number of the flight of the only group; with several, how many flights there were in all."""
+    resources: int
+
+
+class Fleet(Protocol):
+    """The groups of an engine."""
+
+    def publish(self, graph: Graph, changes: Changes) -> Published:
+        """Sends what a flush changed to the groups that it concerns."""
+
+    def groups(self) -> Iterator[Group]:
+        """All groups there are."""
+
+    def programmed(self, gateway: Name) -> bool:
+        """Whether at least one proxy is connected and all have the gateway's listeners as they are planned now."""
+
+
+def refusals(fleet: Fleet) -> Mapping[tuple[str, str], Refusal]:
+    """What proxies refuse now, in all groups, by type URL and name."""
+    found: dict[tuple[str, str], Refusal] = {}
+    for group in fleet.groups():
+        if group.refusals:
+            found.update(group.refusals)
+    return found
+
+
+class OneGroup:
+    """All proxies get everything: standalone."""
+
+    def __init__(self, *, grace_s: float, on_event: Callable[[Event], None]) -> None:
+        self.group = Group(grace_s=grace_s, on_event=on_event)
+        self._listeners_at = 0
+
+    def publish(self, graph: Graph, changes: Changes) -> Published:
+        """Sends what changed."""
+        resources = emit.changed(graph, changes)
+        before = self.group.flight
+        flight = self.group.publish(resources)
+        if LDS in resources and flight != before:
+            self._listeners_at = flight
+        return Published(flight, sum(map(len, resources.values())))
+
+    def groups(self) -> Iterator[Group]:
+        """The one group."""
+        yield self.group
+
+    def programmed(self, gateway: Name) -> bool:
+        """Whether the proxy is connected and has the listeners as they are planned now."""
+        return self.group.settled >= self._listeners_at
+
+
+class GroupPerGateway:
+    """Each Gateway's proxies get what that Gateway needs: Kubernetes."""
+
+    def __init__(self, *, grace_s: float, on_event: Callable[[Event], None]) -> None:
+        self._grace_s = grace_s
+        self._on_event = on_event
+        self._groups: dict[Name, Group] = {}
+        self._listeners_at: dict[Name, int] = {}
+        self._flights = 0
+
+    def publish(self, graph: Graph, changes: Changes) -> Published:
+        """Sends what changed to the gateways that it concerns; a gateway that went takes its group with it."""
+        for gateway in changes.keys(GATEWAY_PLANS):
+            if graph.get(GATEWAY_PLANS, gateway) is not None:
+                self._group(gateway)
+        resources = 0
+        for gateway, named in placement.changed(graph, changes).items():
+            group = self._group(gateway)
+            before = group.flight
+            flight = group.publish(named)
+            self._flights += flight - before
+            resources += sum(map(len, named.values()))
+            if LDS in named and flight != before:
+                self._listeners_at[gateway] = flight
+        for gateway in changes.keys(GATEWAY_PLANS):
+            if graph.get(GATEWAY_PLANS, gateway) is None:
+                self._groups.pop(gateway, None)
+                self._listeners_at.pop(gateway, None)
+        return Published(self._flights, resources)
+
+    def groups(self) -> Iterator[Group]:
+        """One for each Gateway."""
+        yield from self._groups.values()
+
+    def of(self, gateway: Name) -> Group | None:
+        """The group of a Gateway; None when it is not one of ours."""
+        return self._groups.get(gateway)
+
+    def programmed(self, gateway: Name) -> bool:
+        """Whether at least one proxy is connected and all have the gateway's listeners as they are planned now."""
+        group = self._groups.get(gateway)
+        return group is not None and group.settled >= self._listeners_at.get(gateway, 0)
+
+    def _group(self, gateway: Name) -> Group:
+        group = self._groups.get(gateway)
+        if group is None:
+            group = self._groups[gateway] = Group(grace_s=self._grace_s, on_event=self._on_event)
+        return group
