@@ -46,8 +46,15 @@ CLASS = make("GatewayClass", "tripylon", spec={"controllerName": "gateway.tripyl
 def engine() -> Engine:
     engine = Engine(Options(standalone=False), EmitOptions())
     engine.apply(
-        [CLASS, gateway("one"), gateway("two"), service("a"), service("b")]
-        + [route("left", "one", service="a"), route("both", "one", "two", service="b")]
+        [
+            CLASS,
+            gateway("one"),
+            gateway("two"),
+            service("a"),
+            service("b"),
+            route("left", "one", service="a"),
+            route("both", "one", "two", service="b"),
+        ]
     )
     return engine
 
