@@ -7,7 +7,7 @@ memory that is damaged or of another version is no memory, and never keeps us fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -41,13 +41,14 @@ class Memory(msgspec.Struct, frozen=True):
     objects: tuple[Remembered, ...]
 
 
-def encode(roots: Sequence[Path], objects: Iterable[tuple[Resource, Path, int, int]]) -> bytes:
-    """What is to be kept: each object with its file, line and column."""
-    kept = tuple(
-        Remembered(str(file), line, column, msgspec.Raw(msgspec.json.encode(resource)))
-        for resource, file, line, column in objects
-    )
-    return msgspec.json.encode(Memory(_VERSION, _absolute(roots), kept))
+def encode(roots: Sequence[Path], objects: Iterable[tuple[Resource, Path, int, int]]) -> Iterator[bytes]:
+    """What is to be kept, piece by piece: each object with its file, line and column."""
+    encoder = msgspec.json.Encoder()
+    yield encoder.encode(Memory(_VERSION, _absolute(roots), ())).removesuffix(b"]}")
+    for number, (resource, file, line, column) in enumerate(objects):
+        yield b",\n" if number else b""
+        yield encoder.encode(Remembered(str(file), line, column, msgspec.Raw(encoder.encode(resource))))
+    yield b"]}"
 
 
 def read(path: Path, roots: Sequence[Path]) -> tuple[tuple[Resource, Remembered], ...]:

@@ -26,7 +26,7 @@ from tripylon.files.objects import Entry, read_document
 from tripylon.files.positions import field_path, positions
 from tripylon.files.problems import Problem
 from tripylon.files.secrets import Contents, FileError, is_from_files, with_files
-from tripylon.files.state import write_whole
+from tripylon.files.state import write_pieces
 from tripylon.files.watch import Targets
 from tripylon.files.yaml import Document, DocumentError, digest_of, documents, json_document
 from tripylon.values import Ref
@@ -150,7 +150,7 @@ class FileSource:
         if self._kept is not None:
             served = self._served.values()
             objects = ((each.resource, each.file, each.part.line, each.part.column) for each in served)
-            write_whole(self._kept, memory.encode(self._roots, objects))
+            write_pieces(self._kept, memory.encode(self._roots, objects))
 
     def watched(self) -> Targets:
         """What to watch so that no change is missed: the given paths, files named by Secrets, and targets of links."""
@@ -229,7 +229,7 @@ def merge(files: Iterable[File], before: dict[Ref, Served], contents: Contents) 
 
 def _serve(merged: Merged, resource: Resource, file: File, part: Part, entry: Entry, contents: Contents) -> bool:
     """Let a valid object serve, unless another document holds it already; False when files it names are missing."""
-    ref = resource.ref
+    ref = entry.ref or resource.ref
     first = merged.served.get(ref)
     if first is not None:
         first_file, line, _ = (str(first.file), *_in_file(first.part, first.entry.line, first.entry.column))

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -98,10 +99,15 @@ def open_state(path: Path) -> StateDir:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Put `content` at `path`, mode 0600, so that nobody ever reads a part of it."""
+    write_pieces(path, (content,))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """As `write_whole`, for a content that need not be in memory as a whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:
-        file.write(content)
+        file.writelines(pieces)
     temporary.replace(path)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -163,7 +164,10 @@ def parse_json(text: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The value, with keys that are numbers or booleans as text; DocumentError where JSON has no such value."""
+    """The value, with keys that are numbers or booleans as text; DocumentError where JSON has no such value.
+
+    Short texts that stand in many documents, such as kinds and namespaces, become one object.
+    """
     level, depth, odd = [value] if type(value) not in _SCALARS else [], 0, False
     while level:
         depth += 1
@@ -173,6 +177,9 @@ def plain(value: Any) -> Any:
         for container in level:
             if type(container) is dict:
                 odd = odd or _has_odd_keys(container)
+                for key, each in container.items():
+                    if type(each) is str and len(each) <= _SHARED_CHARACTERS:
+                        container[key] = _shared(each)
                 below += [each for each in container.values() if type(each) not in _SCALARS]
             elif type(container) is list:
                 below += [each for each in container if type(each) not in _SCALARS]
@@ -181,6 +188,12 @@ def plain(value: Any) -> Any:
                 raise DocumentError("InvalidSyntax", message, hint="write it as text in quotes")
         level = below
     return _with_text_keys(value) if odd else value
+
+
+@lru_cache(maxsize=4096)
+def _shared(text: str) -> str:
+    """The same text, as the object that was seen first."""
+    return text
 
 
 def _has_odd_keys(container: dict[Any, Any]) -> bool:
@@ -192,6 +205,7 @@ def _has_odd_keys(container: dict[Any, Any]) -> bool:
     return False
 
 
+_SHARED_CHARACTERS = 64
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _YAML_1_1 = re.compile(
     r"(?:[:\-,\[{]\s+|[\[{])(?:y|n|yes|no|on|off|[-+]?0[0-7_]+|[-+]?0b[01_]+|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+)"

@@ -9,13 +9,14 @@ The invariant: the order is total and independent of the order in which routes c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.listeners import owner
 from tripylon.model.order import entry_order
-from tripylon.model.plan import GatewayPlan, HostKey, HostPlan, RouteEntry, RoutePlan
+from tripylon.model.plan import GatewayPlan, HostKey, HostPlan, RouteEntry, RoutePlan, RouteTable
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.values import Built, Name, Ref, hostname_matches, hostname_specificity
 
@@ -49,13 +50,20 @@ def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
         return None
     found: dict[tuple[Ref, int, int], tuple[tuple[object, ...], RouteEntry]] = {}
     for hostname in _covering(key.hostname, listener.hostname):
-        for route in read.lookup(ROUTES_BY_HOST, HostKey(key.table, hostname)):
-            for order, place, entry in _entries(route, key, listener.name):
-                known = found.get(place)
+        place = key if hostname == key.hostname else _host_key(key.table, hostname)
+        for route in read.lookup(ROUTES_BY_HOST, place):
+            for order, part, entry in _entries(route, key, listener.name):
+                known = found.get(part)
                 if known is None or order < known[0]:
-                    found[place] = (order, entry)
+                    found[part] = (order, entry)
     ordered = sorted(found.values(), key=lambda pair: pair[0])
     return Built(HostPlan(key, tuple(entry for _, entry in ordered)))
+
+
+@lru_cache(maxsize=4096)
+def _host_key(table: RouteTable, hostname: str) -> HostKey:
+    """One object for all narrower hosts, since each of them holds on to the keys that it asked for."""
+    return HostKey(table, hostname)
 
 
 def _covering(hostname: str, bound: str) -> Iterator[str]:

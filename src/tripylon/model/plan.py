@@ -7,6 +7,7 @@ emitter never looks back at a user's object.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -239,7 +240,13 @@ class Listener(msgspec.Struct, frozen=True, gc=False):
 
     def table(self, gateway: Name) -> RouteTable:
         """The routing table that serves this listener."""
-        return RouteTable(gateway, self.port, self.name if self.protocol == "HTTPS" else "")
+        return _route_table(gateway, self.port, self.name if self.protocol == "HTTPS" else "")
+
+
+@lru_cache(maxsize=1024)
+def _route_table(gateway: Name, port: int, listener: str) -> RouteTable:
+    """One object for all routes, since each of them holds on to it."""
+    return RouteTable(gateway, port, listener)
 
 
 class GatewayPlan(msgspec.Struct, frozen=True, gc=False):

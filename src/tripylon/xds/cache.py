@@ -186,7 +186,8 @@ class Group:
         payload = make_response(url, nonce, batch.resources, removed=batch.removed)
         while len(self._shared) >= _SHARED_RESPONSES:
             del self._shared[next(iter(self._shared))]
-        self._shared[key] = (batch, nonce, payload)  # the batch keeps its resources alive, so the ids stay theirs
+        if len(self._sessions) > 1:
+            self._shared[key] = (batch, nonce, payload)  # the batch keeps its resources alive, so the ids stay theirs
         return nonce, payload
 
     def _store(self, url: str, named: Mapping[str, Resource | None]) -> list[str]:
