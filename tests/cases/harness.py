@@ -15,6 +15,7 @@ import msgspec
 import yaml
 from tests.cases.certificates import authorities, certificate
 
+from tripylon.api.gateway import Gateway
 from tripylon.api.kinds import KINDS, Kind, decode
 from tripylon.api.meta import Resource
 from tripylon.api.validate import validate
@@ -114,6 +115,8 @@ def run(case: Case, *, system_ca: str = "/nowhere") -> Outcome:
         resource = decode(kind, plain)
         resources.append(resource)
         world.put(graph, resource)
+        if isinstance(resource, Gateway) and not options.standalone:
+            graph.put(world.REACHED, resource.key, world.Reached(("192.0.2.1",)))
     graph.flush()
     return Outcome(graph, options, tuple(resources), tuple(refused))
 

@@ -18,7 +18,7 @@ from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.options import Options
 from tripylon.model.plan import GatewayPlan, Listener, Namespaces
 from tripylon.values import Built, Name, intersect_hostnames, is_address
-from tripylon.world.world import GATEWAY_CLASSES, GATEWAYS
+from tripylon.world.world import GATEWAY_CLASSES, GATEWAYS, REACHED
 
 ROUTE_KINDS: dict[str, tuple[tuple[str, str], ...]] = {
     "HTTP": ((GATEWAY_GROUP, "HTTPRoute"), (GATEWAY_GROUP, "GRPCRoute")),
@@ -80,6 +80,9 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
         return None
     findings: list[Finding] = []
     addresses = _addresses(gateway, options, findings)
+    if not options.standalone:
+        addresses = (options.bind_address,)
+        findings.extend(_not_granted(read, gateway))
     findings.extend(_unsupported(gateway))
     accepted = _accepted(findings)
     refused = _refused_among_themselves(gateway, options)
@@ -201,6 +204,20 @@ def _addresses(gateway: Gateway, options: Options, findings: list[Finding]) -> t
                 )
             )
     return tuple(dict.fromkeys(usable))
+
+
+def _not_granted(read: Read, gateway: Gateway) -> Iterator[Finding]:
+    """Addresses that the Gateway asks for and that whoever runs its proxies could not get."""
+    reached = read.get(REACHED, gateway.key)
+    for address in reached.unusable if reached is not None else ():
+        yield Finding(
+            object=gateway.ref,
+            condition="Programmed",
+            reason="AddressNotUsable",
+            message=f"Gateway `{gateway.key}` asks for the address `{address}`, which its Service does not get",
+            hint="Use an address that the cluster's load balancer hands out, or leave `spec.addresses` out",
+            field="spec.addresses",
+        )
 
 
 def _sockets(read: Read, name: Name, options: Options) -> Built[tuple[tuple[str, int], ...], Finding] | None:

@@ -42,7 +42,7 @@ def desired(
         case GatewayClass():
             return class_status(graph, resource, scribe)
         case Gateway():
-            return gateway_status(graph, resource, scribe, programming)
+            return gateway_status(graph, resource, scribe, programming, options)
         case HTTPRoute() | GRPCRoute():
             return route_status(graph, resource, scribe, options)
         case Backend():

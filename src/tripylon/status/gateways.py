@@ -21,11 +21,14 @@ from tripylon.api.meta import Condition
 from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.model.gateways import CLASS_PLANS, GATEWAY_PLANS
+from tripylon.model.options import Options
 from tripylon.model.plan import GatewayPlan, Listener
 from tripylon.model.routes import ROUTES_BY_LISTENER
 from tripylon.model.tls import GATEWAY_TLS
 from tripylon.status.conditions import Programming, Scribe, about, joined, worst
 from tripylon.status.features import supported_features
+from tripylon.values import is_address
+from tripylon.world.world import REACHED, Reached
 
 _State = Literal["programmed", "can be served", "pending", "refused by proxies", "not accepted", "no certificate"]
 """What has become of a listener; without proxies it can be served at best. The last two are never sent to a proxy."""
@@ -62,7 +65,7 @@ def class_status(graph: Graph, class_: GatewayClass, scribe: Scribe) -> GatewayC
 
 
 def gateway_status(
-    graph: Graph, gateway: Gateway, scribe: Scribe, programming: Programming | None
+    graph: Graph, gateway: Gateway, scribe: Scribe, programming: Programming | None, options: Options
 ) -> GatewayStatus | None:
     """The status of a gateway of ours; None when its class is another controller's."""
     plan = graph.get(GATEWAY_PLANS, gateway.key)
@@ -74,15 +77,20 @@ def gateway_status(
     )
     scribe = scribe.over(gateway.status.conditions)
     accepted = _accepted(findings, listeners, scribe)
+    addresses = plan.addresses if options.standalone else (graph.get(REACHED, gateway.key) or Reached()).addresses
     return GatewayStatus(
-        addresses=tuple(GatewayStatusAddress(type="IPAddress", value=value) for value in plan.addresses),
+        addresses=tuple(_address(value) for value in addresses),
         conditions=(
             accepted,
-            _programmed(plan, accepted, findings, listeners, scribe),
+            _programmed(addresses, accepted, findings, listeners, scribe),
             _resolved(findings, listeners, scribe),
         ),
         listeners=tuple(each.status for each in listeners),
     )
+
+
+def _address(value: str) -> GatewayStatusAddress:
+    return GatewayStatusAddress(type="IPAddress" if is_address(value) else "Hostname", value=value)
 
 
 # --- The Gateway as a whole ----------------------------------------------------------------------------------------
@@ -100,7 +108,7 @@ def _accepted(findings: tuple[Finding, ...], listeners: tuple[_Judged, ...], scr
 
 
 def _programmed(
-    plan: GatewayPlan,
+    addresses: tuple[str, ...],
     accepted: Condition,
     findings: tuple[Finding, ...],
     listeners: tuple[_Judged, ...],
@@ -111,7 +119,7 @@ def _programmed(
         return scribe.write("Programmed", "False", "Invalid", "The Gateway is not accepted.")
     if faults := about(findings, "Programmed"):
         return scribe.write("Programmed", "False", worst(faults), joined(faults))
-    if not plan.addresses:
+    if not addresses:
         return scribe.write("Programmed", "False", "AddressNotAssigned", "The Gateway has no address yet.")
     if waiting := [each.name for each in listeners if each.state == "pending"]:
         return scribe.write("Programmed", "False", "Pending", f"The proxies have not taken {_named(waiting)} yet.")

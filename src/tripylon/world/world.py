@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from tripylon.api.core import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
@@ -31,6 +33,19 @@ CONFIG_MAPS: Table[Name, ConfigMap] = Table("configmaps")
 NAMESPACES: Table[Name, Namespace] = Table("namespaces")
 BACKENDS: Table[Name, Backend] = Table("backends")
 
+
+class Reached(msgspec.Struct, frozen=True, gc=False):
+    """Where the proxies of a gateway can be reached, as whoever runs them found out."""
+
+    addresses: tuple[str, ...] = ()
+    """IP addresses or host names that lead to the gateway."""
+    unusable: tuple[str, ...] = ()
+    """Addresses that the Gateway asks for and does not get."""
+
+
+REACHED: Table[Name, Reached] = Table("addresses")
+"""By Gateway; empty standalone, where a gateway's addresses are those that its listeners bind."""
+
 INPUTS: tuple[Table[Any, Any], ...] = (
     GATEWAY_CLASSES,
     GATEWAYS,
@@ -42,6 +57,7 @@ INPUTS: tuple[Table[Any, Any], ...] = (
     CONFIG_MAPS,
     NAMESPACES,
     BACKENDS,
+    REACHED,
 )
 
 
@@ -86,5 +102,5 @@ def delete(graph: Graph, ref: Ref) -> bool:
 
 def resources(graph: Graph) -> Iterable[Resource]:
     """Every object there is, in the order of the tables."""
-    for table in INPUTS:
+    for table in (*_TABLES.values(), ROUTES):
         yield from graph.rows(table).values()
