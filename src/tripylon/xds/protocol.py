@@ -6,7 +6,8 @@ kept here, for each proxy by its own acknowledgements:
 
 - what is referred to goes out before what refers to it (the order of `TYPES`), without waiting for acknowledgements;
 - the endpoints of a cluster follow each version of the cluster in the same batch, virtual hosts their configuration;
-- clusters, endpoints and secrets are removed only when the proxy has the routes of that flight, and a grace later.
+- clusters, endpoints and secrets are removed only when the proxy has the routes of that flight, and a grace later;
+- virtual hosts that go with their route configuration are left to the connections that Envoy drains, and go with it.
 
 Read `subscription.py` for one type, `cache.py` for what feeds this.
 """
@@ -96,6 +97,8 @@ class Stream:
             subscription = self._types[url]
             for name in names:
                 subscription.mark(name, flight)
+        if RDS in changes:
+            self._types[VHDS].reclaim(flight)
         if CDS in changes and SDS in changes:
             for name in changes[SDS]:
                 self._types[SDS].push(name, flight)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from tripylon.xds.snapshot import Resource, ResourceType, parent
+from tripylon.xds.snapshot import RDS, Resource, ResourceType, parent
 
 NEVER = 1 << 62
 """Greater than every flight number."""
@@ -75,6 +75,7 @@ class Subscription:
         "kind",
         "names",
         "opened",
+        "orphans",
         "owes_answer",
         "rejected",
         "retries",
@@ -113,6 +114,8 @@ class Subscription:
         """Names to remove once the proxy has the routes of this flight."""
         self.due: dict[str, tuple[float, int]] = {}
         """Names to remove at this time, if the proxy still has the routes of this flight then."""
+        self.orphans: set[str] = set()
+        """Virtual hosts that went together with their route configuration: left to connections that still end by it."""
 
     # What the group changes
 
@@ -121,6 +124,7 @@ class Subscription:
         if name in self.view.resources(self.kind.url):
             self.held.pop(name, None)
             self.due.pop(name, None)
+            self.orphans.discard(name)
             if self.covers(name):
                 self.dirty.setdefault(name, flight)
             elif self.kind.routes:
@@ -131,6 +135,9 @@ class Subscription:
         if self.kind.held and name in self.sent:
             self.dirty.pop(name, None)
             self.held.setdefault(name, flight)
+        elif name in self.sent and self._lost_its_parent(name):
+            self.dirty.pop(name, None)
+            self.orphans.add(name)
         elif name in self.sent or name in self.names:
             self.dirty.setdefault(name, flight)
         else:
@@ -139,6 +146,12 @@ class Subscription:
     def retry(self, name: str, flight: int) -> None:
         """Has a refused resource sent again as it is."""
         if self.rejected.pop(name, None) is not None:
+            self.dirty.setdefault(name, flight)
+
+    def reclaim(self, flight: int) -> None:
+        """Removes orphans whose route configuration is there again, but without them."""
+        for name in [name for name in self.orphans if not self._lost_its_parent(name)]:
+            self.orphans.discard(name)
             self.dirty.setdefault(name, flight)
 
     def push(self, name: str, flight: int, *, early: bool = False) -> None:
@@ -172,7 +185,9 @@ class Subscription:
             self._owe(mine, fresh=known)
         self.subscribe(names, known=known)
         for name in known:
-            if name not in mine:
+            if name not in mine and self._lost_its_parent(name):
+                self.orphans.add(name)
+            elif name not in mine:
                 (self.held if self.kind.held else self.dirty).setdefault(name, flight)
 
     def subscribe(self, names: Iterable[str], *, known: Mapping[str, str] | None = None) -> None:
@@ -231,6 +246,7 @@ class Subscription:
                 self.due.pop(gone, None)
                 self.urgent.discard(gone)
                 self.ahead.discard(gone)
+                self.orphans.discard(gone)
         if not self.names and not self.wildcard:
             self.flying.clear()
 
@@ -367,6 +383,10 @@ class Subscription:
         if self.kind.style == "prefix":
             return name not in self.view.resources(self.kind.url)
         return name.startswith("xdstp:") and name.endswith("/*")
+
+    def _lost_its_parent(self, name: str) -> bool:
+        """Whether a virtual host has no route configuration any more, so that no new connection can reach it."""
+        return self.kind.style == "prefix" and parent(name) not in self.view.resources(RDS)
 
     def low(self) -> int:
         """The oldest flight of which something is still expected to be asked for, owed or unacknowledged."""
