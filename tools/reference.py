@@ -176,6 +176,8 @@ def _type(hint: Any) -> str:
         return _type(arguments[0])
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
+    if origin is dict and arguments[1] is Any:
+        return "object of Kubernetes"
     if origin is dict:
         return f"map to {_type(arguments[1])}"
     if origin in (types.UnionType, typing.Union):

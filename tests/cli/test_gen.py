@@ -18,9 +18,11 @@ ROOT = Path(__file__).parents[2]
 def test_crds_are_those_of_our_own_kinds(command: Command) -> None:
     ran = command("gen", "crds")
     assert ran.code == 0
-    (made,) = yaml.safe_load_all(ran.out)
-    assert made["kind"] == "CustomResourceDefinition"
-    assert made["metadata"]["name"] == "backends.gateway.tripylon.dev"
+    made = list(yaml.safe_load_all(ran.out))
+    assert {each["kind"] for each in made} == {"CustomResourceDefinition"}
+    assert [each["metadata"]["name"] for each in made] == [
+        f"{kind}.gateway.tripylon.dev" for kind in ("backends", "gatewayparameters")
+    ]
 
 
 def test_a_schema_accepts_an_example(command: Command) -> None:

@@ -15,6 +15,7 @@ from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend
+from tripylon.api.parameters import GatewayParameters
 from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.errors import TripylonError
 
@@ -97,6 +98,16 @@ KINDS: tuple[Kind, ...] = (
         short_names=("be",),
         columns=(
             Column(name="Type", path=".spec.type"),
+            Column(name="Accepted", path='.status.conditions[?(@.type=="Accepted")].status'),
+            Column(name="Age", path=".metadata.creationTimestamp", type="date"),
+        ),
+    ),
+    Kind(
+        struct=GatewayParameters,
+        versions=("v1alpha1",),
+        plural="gatewayparameters",
+        short_names=("gwp",),
+        columns=(
             Column(name="Accepted", path='.status.conditions[?(@.type=="Accepted")].status'),
             Column(name="Age", path=".metadata.creationTimestamp", type="date"),
         ),

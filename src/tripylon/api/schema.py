@@ -24,7 +24,7 @@ Schema = dict[str, Any]
 """A node of an OpenAPI v3 schema."""
 
 ANYTHING: Mapping[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
-"""Schema of a field that Kubernetes has and that we do not read."""
+"""Schema of a field that Kubernetes has and that we do not read, or pass on unread."""
 
 
 def schema(struct: type[Part], *, descriptions: bool = False) -> Schema:
@@ -180,6 +180,8 @@ def _value(hint: Any, descriptions: bool) -> Schema:
     if origin is tuple:
         return {"type": "array", "items": _value(arguments[0], descriptions)}
     if origin is dict:
+        if arguments[1] is Any:
+            return {"type": "object", **ANYTHING}
         return {"type": "object", "additionalProperties": _value(arguments[1], descriptions)}
     if origin is types.UnionType or origin is typing.Union:
         return _union([each for each in arguments if each is not type(None)], descriptions)
@@ -248,7 +250,7 @@ _INT64 = {"minimum": -(2**63), "maximum": 2**63 - 1}
 def _closed(node: Schema) -> Schema:
     """The schema without Kubernetes' extensions, refusing unknown fields and numbers beyond their format."""
     if node.get("x-kubernetes-preserve-unknown-fields"):
-        return {}
+        return {key: node[key] for key in ("type", "description") if key in node}
     made: Schema = {key: value for key, value in node.items() if not key.startswith("x-kubernetes-")}
     if node.get("type") == "integer":
         made = (_INT32 if made.pop("format", "") == "int32" else _INT64) | made

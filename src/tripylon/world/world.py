@@ -16,6 +16,7 @@ from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend
+from tripylon.api.parameters import GatewayParameters
 from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.graph import Graph, Index, Table
 from tripylon.values import Name, Ref
@@ -32,6 +33,7 @@ SECRETS: Table[Name, Secret] = Table("secrets")
 CONFIG_MAPS: Table[Name, ConfigMap] = Table("configmaps")
 NAMESPACES: Table[Name, Namespace] = Table("namespaces")
 BACKENDS: Table[Name, Backend] = Table("backends")
+GATEWAY_PARAMETERS: Table[Name, GatewayParameters] = Table("gatewayparameters")
 
 
 class Reached(msgspec.Struct, frozen=True, gc=False):
@@ -57,6 +59,7 @@ INPUTS: tuple[Table[Any, Any], ...] = (
     CONFIG_MAPS,
     NAMESPACES,
     BACKENDS,
+    GATEWAY_PARAMETERS,
     REACHED,
 )
 
@@ -82,6 +85,7 @@ _TABLES: dict[type[Resource], Table[Any, Any]] = {
     ConfigMap: CONFIG_MAPS,
     Namespace: NAMESPACES,
     Backend: BACKENDS,
+    GatewayParameters: GATEWAY_PARAMETERS,
 }
 _BY_KIND: dict[str, Table[Any, Any]] = {struct.__name__: table for struct, table in _TABLES.items()}
 
