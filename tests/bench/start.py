@@ -68,7 +68,7 @@ def tripylon(
     command = [str(Path(sys.executable).with_name("tripylon")), "run", *map(str, paths), "--state", str(state)]
     common = (
         "--admin",
-        "off",
+        "127.0.0.1:0",
         "--bind",
         "127.0.0.1",
         "--log-format",

@@ -14,7 +14,7 @@ from tests.bench.start import Client, free_port, tripylon
 from tests.bench.table import Table
 
 _HOSTS = 1_000
-_ROUNDS = 5
+_ROUNDS = 7
 _SECONDS = 2
 
 

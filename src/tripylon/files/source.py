@@ -103,7 +103,7 @@ class FileSource:
 
     def scan(self) -> Changes:
         """Look at the disk and say what changed since the last scan. May take seconds when much is new."""
-        remembered = self._remembered()
+        first, self._started = not self._started, True
         listing = list_files(self._roots, self._limits)
         files = {path: self._file(path, state) for path, state in listing.files.items()}
         for path, known in self._files.items():
@@ -112,7 +112,10 @@ class FileSource:
         self._files = {path: file for path in sorted(files) if (file := files[path]) is not None}
         self._contents.begin()
         self._places.clear()
-        merged = merge(self._files.values(), remembered or self._served, self._contents)
+        merged = merge(self._files.values(), self._served, self._contents)
+        if first and merged.problems and (remembered := self._remembered()):
+            self._contents.begin()
+            merged = merge(self._files.values(), remembered, self._contents)
         before, self._served = self._served, merged.served
         return Changes(
             put=tuple(
@@ -158,10 +161,9 @@ class FileSource:
         return Targets(roots=self._roots, files=frozenset(files))
 
     def _remembered(self) -> dict[Ref, Served]:
-        """At the first scan, what served in the last run; nothing afterwards."""
-        if self._started or self._kept is None:
+        """What served in the last run."""
+        if self._kept is None:
             return {}
-        self._started = True
         return {
             resource.ref: Served(resource, Path(each.file), Part(b"", 0, 0, each.line, each.column, ()), Entry())
             for resource, each in memory.read(self._kept, self._roots)
@@ -210,7 +212,8 @@ def merge(files: Iterable[File], before: dict[Ref, Served], contents: Contents) 
             merged.problems.append(file.problem)
             unclear.add(file.path)
         for part, entry in ((each, entry) for each in file.parts for entry in each.entries):
-            merged.problems.extend(_placed(problem, file.path, part) for problem in entry.problems)
+            if entry.problems:
+                merged.problems.extend(_placed(problem, file.path, part) for problem in entry.problems)
             if entry.resource is not None:
                 if not _serve(merged, entry.resource, file, part, entry, contents):
                     broken.append((entry.resource.ref, file, part, entry))
