@@ -258,7 +258,11 @@ def _cut(whole: _Piece, marker: bytes) -> list[_Piece]:
 
 def _only_directives(piece: bytes) -> bool:
     """Whether it is the `%YAML` line before a marker, which tells us nothing."""
-    return b"%" in piece and _DIRECTIVE.match(piece) is not None and all(row[:1] in (b"%", b"#", b"") for row in piece.split(b"\n"))
+    return (
+        b"%" in piece
+        and _DIRECTIVE.match(piece) is not None
+        and all(row[:1] in (b"%", b"#", b"") for row in piece.split(b"\n"))
+    )
 
 
 def _failure(message: str, text: str) -> DocumentError:
