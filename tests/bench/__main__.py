@@ -17,6 +17,8 @@ from pathlib import Path
 from tests.bench import backend, change, memory, start, throughput
 from tests.bench.table import Table
 
+from tripylon import log
+
 TABLES: dict[str, Callable[[Path, int], Table]] = {
     "start": start.table,
     "change": change.table,
@@ -31,6 +33,7 @@ def main(names: list[str]) -> int:
     if unknown := [name for name in names if name not in TABLES]:
         print(f"no such table: {', '.join(unknown)}; there are: {', '.join(TABLES)}", file=sys.stderr)
         return 2
+    log.configure("error", "text")
     began_s = time.monotonic()
     today = datetime.datetime.now(datetime.UTC).date()
     print(f"{today}, {os.cpu_count()} processors, Python {sys.version.split()[0]}", flush=True)
