@@ -26,7 +26,7 @@ DEVIATIONS = 4
 def gateway(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
     places = Places(fleet)
     routes = [*(route(path, *mirrors) for path, mirrors in ROUTES.items()), GRPC_ROUTE]
-    manifests = [*places.base(), *places.complete(routes)]
+    manifests = [*places.base(), *places.complete([*routes, SHARED_ROUTE])]
     with running(tmp_path_factory.mktemp("gateway"), places, manifests, "--concurrency", "1") as gateway:
         gateway.wait_live()
         yield gateway
@@ -61,6 +61,36 @@ GRPC_ROUTE: Manifest = {
             {
                 "filters": [{"type": "RequestMirror", "requestMirror": mirror("grpc-v2")}],
                 "backendRefs": [{"name": "grpc-v1", "port": 8080}],
+            }
+        ],
+    },
+}
+
+
+SHARES = (("echo-v1", 20), ("echo-v2", 40))
+"""Backends of one rule, with half of the requests each, and the percentage of theirs that is copied to echo-v3."""
+SHARED_ROUTE: Manifest = {
+    "kind": "HTTPRoute",
+    "metadata": {"name": "mirror-shared"},
+    "spec": {
+        "parentRefs": [{"name": "edge"}],
+        "rules": [
+            {
+                "matches": [{"path": {"value": "/shared"}}],
+                "backendRefs": [
+                    {
+                        "name": name,
+                        "port": 8080,
+                        "filters": [
+                            {"type": "RequestMirror", "requestMirror": mirror("echo-v3", percent=percent)},
+                            {
+                                "type": "RequestHeaderModifier",
+                                "requestHeaderModifier": {"set": [{"name": "X-Of", "value": name}]},
+                            },
+                        ],
+                    }
+                    for name, percent in SHARES
+                ],
             }
         ],
     },
@@ -137,6 +167,20 @@ def test_a_share_of_the_requests_is_mirrored(
     assert counts.pop("echo-v1") == REQUESTS
     assert abs(counts.pop(deployment, 0) - share * REQUESTS) <= allowed
     assert not counts
+
+
+def test_backends_have_shares_of_their_own_requests_mirrored(gateway: LiveGateway, fleet: Fleet) -> None:
+    mark = str(uuid.uuid4())
+    with clients.Session(gateway.target("edge", 80)) as session:
+        for _ in range(REQUESTS):
+            session.send(clients.Call(host="example.com", path="/shared", headers=(("X-Mark", mark),)))
+    counts: Counter[tuple[str, str]] = Counter()
+    for entry in received(fleet, mark, REQUESTS * 2):
+        counts[entry.headers["X-Of"][0], entry.pod.rpartition("-")[0]] += 1
+    for name, percent in SHARES:
+        served, copied, share = counts[name, name], counts[name, "echo-v3"], percent / 100
+        assert abs(served - REQUESTS / 2) <= DEVIATIONS * (REQUESTS / 4) ** 0.5, counts
+        assert abs(copied - served * share) <= DEVIATIONS * (served * share * (1 - share)) ** 0.5, counts
 
 
 def test_a_mirror_that_does_not_exist_harms_nobody(gateway: LiveGateway, fleet: Fleet) -> None:

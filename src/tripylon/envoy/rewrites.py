@@ -39,6 +39,18 @@ def change_headers(
         place.response_headers_to_remove.extend(response.remove)
 
 
+def prevail(narrow: HeaderChange | None, wide: HeaderChange | None) -> HeaderChange | None:
+    """The change that has the effect of first the `wide` one and then the `narrow` one."""
+    if narrow is None or wide is None:
+        return narrow or wide
+    over = {name.lower() for name in (*(name for name, _ in narrow.set), *narrow.remove)}
+    return HeaderChange(
+        tuple(pair for pair in wide.set if pair[0].lower() not in over) + narrow.set,
+        tuple(pair for pair in wide.add if pair[0].lower() not in over) + narrow.add,
+        tuple(name for name in wide.remove if name.lower() not in over) + narrow.remove,
+    )
+
+
 def _options(change: HeaderChange) -> list[HeaderValueOption]:
     built: list[HeaderValueOption] = []
     for pairs, action in (

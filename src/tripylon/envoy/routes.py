@@ -8,17 +8,21 @@ rule that was not meant for it. Filters on a path or on headers are in `rewrites
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tripylon.envoy import cors, names
-from tripylon.envoy.rewrites import change_headers, redirect, rewrite_path
+from tripylon.envoy.rewrites import change_headers, prevail, redirect, rewrite_path
 from tripylon.envoy.source import ads, duration
 from tripylon.model.plan import (
+    NO_FILTERS,
     Cors,
     Destination,
+    Filters,
     HostKey,
     HostPlan,
     Match,
     Mirror,
+    Rewrite,
     RouteEntry,
     RouteTable,
     RulePlan,
@@ -43,6 +47,21 @@ _MILLION = 1_000_000
 _RETRY_HOST_ATTEMPTS = 5
 
 
+class _Share(NamedTuple):
+    """The requests of a match that one Envoy route serves: those with a random number of `above` up to `below`.
+
+    Envoy draws one number for each request, here in millionths, and compares all fractions with it.
+    """
+
+    only: Destination | None
+    """The one backend that the share is for; None: all of them."""
+    above: int
+    below: int
+
+
+_ALL = _Share(None, 0, _MILLION)
+
+
 def route_configuration(table: RouteTable) -> RouteConfiguration:
     """The empty frame of a routing table; its hosts come one by one (VHDS), so that a change sends one host only."""
     built = RouteConfiguration(name=names.route_table(table), ignore_port_in_host_matching=True)
@@ -62,20 +81,17 @@ def virtual_host(plan: HostPlan) -> VirtualHost:
 def _routes(entry: RouteEntry, host: HostKey) -> Iterator[Route]:
     """The Envoy routes of one match: one, or one for each backend when backends have filters of their own."""
     rule = entry.rule
-    shares: list[tuple[Destination | None, int]] = [(None, _MILLION)]
-    if not rule.broken and rule.filters.redirect is None and _needs_split(rule.destinations):
-        shares = list(_shares(rule.destinations))
-    for destination, threshold in shares:
+    split = not rule.broken and rule.filters.redirect is None and _needs_split(rule.destinations)
+    for share in _shares(rule.destinations) if split else (_ALL,):
         route = Route(name=_name(entry))
         _match(route.match, entry.match, grpc=entry.grpc)
-        if threshold < _MILLION:
-            route.match.runtime_fraction.default_value.CopyFrom(_fraction(threshold))
-        _act(route, entry, host, destination)
-        if destination is None or not destination.broken:
-            policy = (destination.filters.cors if destination is not None else None) or rule.filters.cors
-            if policy is not None and route.HasField("route"):
-                cors.enable(route, policy)
-                yield from _preflights(route, entry.match, policy)
+        if share.below < _MILLION:
+            route.match.runtime_fraction.default_value.CopyFrom(_fraction(share.below))
+        _act(route, entry, host, share)
+        policy = (share.only.filters.cors if share.only is not None else None) or rule.filters.cors
+        if policy is not None and route.HasField("route"):
+            cors.enable(route, policy)
+            yield from _preflights(route, entry.match, policy)
         yield route
 
 
@@ -162,70 +178,84 @@ def _needs_split(destinations: tuple[Destination, ...]) -> bool:
     )
 
 
-def _shares(destinations: tuple[Destination, ...]) -> Iterator[tuple[Destination, int]]:
-    """Each backend with the millionths below which a request's random number means it or one before it."""
+def _shares(destinations: tuple[Destination, ...]) -> Iterator[_Share]:
+    """Each backend with its share of the random numbers."""
     total, passed = sum(each.weight for each in destinations), 0
     for each in destinations:
-        passed += each.weight
-        yield each, passed * _MILLION // total
+        above, passed = passed, passed + each.weight
+        yield _Share(each, above * _MILLION // total, passed * _MILLION // total)
 
 
-def _act(route: Route, entry: RouteEntry, host: HostKey, only: Destination | None) -> None:
-    """What happens to a matched request; `only` is the one backend that this route is for, None: all of them."""
-    rule = entry.rule
-    change_headers(route, rule.filters.request_headers, rule.filters.response_headers)
-    told = rule.filters.redirect or (only.filters.redirect if only is not None else None)
+def _act(route: Route, entry: RouteEntry, host: HostKey, share: _Share) -> None:
+    """What happens to a matched request of a share."""
+    rule, only = entry.rule, share.only
+    own = NO_FILTERS if only is None else only.filters
+    told = rule.filters.redirect or own.redirect
     if rule.broken or (only is not None and only.broken):
         _fail(route, entry)
     elif told is not None:
-        if only is not None:
-            change_headers(route, None, only.filters.response_headers)
+        change_headers(route, None, prevail(own.response_headers, rule.filters.response_headers))
         route.redirect.CopyFrom(redirect(told, entry.match, host))
     elif not any(each.cluster for each in ((only,) if only is not None else rule.destinations)):
         _fail(route, entry)
     else:
-        _forward(route.route, entry, only)
+        _forward(route, entry, share)
 
 
 def _fail(route: Route, entry: RouteEntry) -> None:
+    change_headers(route, None, entry.rule.filters.response_headers)
     route.direct_response.status = 503 if entry.grpc else 500
 
 
-def _forward(action: RouteAction, entry: RouteEntry, only: Destination | None) -> None:
-    rule = entry.rule
-    destinations = (only,) if only is not None else rule.destinations
+def _forward(route: Route, entry: RouteEntry, share: _Share) -> None:
+    rule, action = entry.rule, route.route
+    destinations = rule.destinations if share.only is None else (share.only,)
     action.cluster_not_found_response_code = (
         RouteAction.SERVICE_UNAVAILABLE if entry.grpc else RouteAction.INTERNAL_SERVER_ERROR
     )
-    plain = len(destinations) == 1 and not (
-        destinations[0].filters.request_headers or destinations[0].filters.response_headers
-    )
-    if plain and destinations[0].cluster is not None:
-        action.cluster = names.cluster(destinations[0].cluster)
+    for each in destinations:
+        _add_weighted(action.weighted_clusters.clusters.add(), each)
+    if any(each.filters.request_headers or each.filters.response_headers for each in destinations):
+        for place, each in zip(action.weighted_clusters.clusters, destinations, strict=True):
+            _change_headers_of_share(place, rule.filters, each.filters)
     else:
-        for each in destinations:
-            _add_weighted(action.weighted_clusters.clusters.add(), each)
-    for rewrite in (rule.filters.rewrite, only.filters.rewrite if only is not None else None):
-        if rewrite is not None:
-            if rewrite.hostname:
-                action.host_rewrite_literal = rewrite.hostname
-            rewrite_path(action, rewrite.path, entry.match)
-    for mirror in (*rule.filters.mirrors, *(only.filters.mirrors if only is not None else ())):
-        _mirror(action.request_mirror_policies.add(), mirror)
+        change_headers(route, rule.filters.request_headers, rule.filters.response_headers)
+        if len(destinations) == 1 and destinations[0].cluster is not None:
+            action.cluster = names.cluster(destinations[0].cluster)
+    own = NO_FILTERS if share.only is None else share.only.filters
+    _rewrite(action, rule.filters.rewrite or Rewrite(), own.rewrite or Rewrite(), entry.match)
+    for mirror in (*rule.filters.mirrors, *own.mirrors):
+        _mirror(action.request_mirror_policies.add(), mirror, share)
     _limits(action, rule)
 
 
 def _add_weighted(place: WeightedCluster.ClusterWeight, destination: Destination) -> None:
     place.name = names.cluster(destination.cluster) if destination.cluster is not None else names.NO_CLUSTER
     place.weight.value = destination.weight
-    change_headers(place, destination.filters.request_headers, destination.filters.response_headers)
 
 
-def _mirror(place: RouteAction.RequestMirrorPolicy, mirror: Mirror) -> None:
+def _change_headers_of_share(place: WeightedCluster.ClusterWeight, rule: Filters, own: Filters) -> None:
+    """The changes of a rule and of its backend as one, for Envoy would make those of the backend first."""
+    change_headers(
+        place,
+        prevail(own.request_headers, rule.request_headers),
+        prevail(own.response_headers, rule.response_headers),
+    )
+
+
+def _rewrite(action: RouteAction, wide: Rewrite, narrow: Rewrite, match: Match) -> None:
+    """What a rule and its backend rewrite; of two hosts or two paths the backend's prevails."""
+    if hostname := narrow.hostname or wide.hostname:
+        action.host_rewrite_literal = hostname
+    rewrite_path(action, narrow.path or wide.path, match)
+
+
+def _mirror(place: RouteAction.RequestMirrorPolicy, mirror: Mirror, share: _Share) -> None:
+    """Copies a part of a share. The number that Envoy compares with is the one by which it chose the share."""
     place.cluster = names.cluster(mirror.cluster)
     place.disable_shadow_host_suffix_append = True
-    share = round(mirror.numerator * _MILLION / mirror.denominator)
-    place.runtime_fraction.default_value.CopyFrom(_fraction(min(share, _MILLION)))
+    part = round((share.below - share.above) * mirror.numerator / mirror.denominator)
+    place.runtime_fraction.default_value.CopyFrom(_fraction(share.above + part if part else 0))
 
 
 def _limits(action: RouteAction, rule: RulePlan) -> None:

@@ -28,6 +28,8 @@ from tripylon.world.world import Route
 
 _ALWAYS_ALLOWED = ("GET", "HEAD", "POST")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+"""What no path of a request holds; Envoy refuses some of it, and the rest would end the request line."""
 _FIXED_HEADERS = ("host",)
 """Header fields that Envoy does not let a header modifier touch."""
 
@@ -56,9 +58,9 @@ def plan_filters(
         place = f"{field}[{index}]"
         match each:
             case HTTPRouteFilter(type="RequestRedirect", request_redirect=RequestRedirect() as redirect):
-                built["redirect"] = _redirect(redirect)
+                built["redirect"] = _redirect(redirect, f"{place}.requestRedirect.path")
             case HTTPRouteFilter(type="URLRewrite", url_rewrite=URLRewrite() as rewrite):
-                built["rewrite"] = Rewrite(rewrite.hostname, _path(rewrite.path))
+                built["rewrite"] = Rewrite(rewrite.hostname, _path(rewrite.path, f"{place}.urlRewrite.path"))
             case HTTPRouteFilter(type="CORS", cors=CORS() as cors):
                 built["cors"] = _cors(cors)
             case HTTPRouteFilter() | GRPCRouteFilter():
@@ -110,9 +112,19 @@ def _headers(modifier: HeaderModifier, place: str) -> HeaderChange:
     )
 
 
-def _path(path: PathModifier | None) -> PathChange | None:
+def _path(path: PathModifier | None, place: str) -> PathChange | None:
     if path is None:
         return None
+    for field, value in (
+        ("replaceFullPath", path.replace_full_path or ""),
+        ("replacePrefixMatch", path.replace_prefix_match or ""),
+    ):
+        if _CONTROL.search(value):
+            raise FilterError(
+                f"{place}.{field}",
+                f"replaces the path by {value!r}, which holds a space or a control character",
+                "Escape it, a space as %20; until then the requests concerned are answered with 500",
+            )
     if path.type == "ReplaceFullPath":
         return PathChange("full", _rooted(path.replace_full_path or ""))
     prefix = (path.replace_prefix_match or "").rstrip("/")
@@ -124,8 +136,9 @@ def _rooted(path: str) -> str:
     return path if path.startswith("/") else f"/{path}"
 
 
-def _redirect(redirect: RequestRedirect) -> Redirect:
-    return Redirect(redirect.status_code, redirect.scheme, redirect.hostname, redirect.port or 0, _path(redirect.path))
+def _redirect(redirect: RequestRedirect, place: str) -> Redirect:
+    path = _path(redirect.path, place)
+    return Redirect(redirect.status_code, redirect.scheme, redirect.hostname, redirect.port or 0, path)
 
 
 def _cors(cors: CORS) -> Cors:

@@ -69,18 +69,20 @@ class _Builder:
         wanted = rule.matches or (HTTPRouteMatch(),)
         matches = self._matches(place, [partial(http_match, match) for match in wanted])
         filters = self._filters(rule.filters, f"{place}.filters")
+        destinations = self._destinations(rule.backend_refs, place)
         self._persistence(place, rule.session_persistence)
+        has_prefix = self._has_prefix(place, matches, (filters or NO_FILTERS, *(each.filters for each in destinations)))
         timeouts = rule.timeouts or HTTPRouteTimeouts()
         return RulePlan(
             index=index,
             name=rule.name,
             matches=matches,
-            destinations=self._destinations(rule.backend_refs, place),
+            destinations=destinations,
             filters=filters or NO_FILTERS,
             request_timeout_ms=parse_duration_ms(timeouts.request) if timeouts.request else None,
             backend_timeout_ms=parse_duration_ms(timeouts.backend_request) if timeouts.backend_request else None,
             retry=_retry(rule.retry),
-            broken=filters is None,
+            broken=filters is None or not has_prefix,
         )
 
     def grpc_rule(self, index: int, rule: GRPCRouteRule) -> RulePlan:
@@ -153,6 +155,22 @@ class _Builder:
                 cluster = None if isinstance(target, Fault) else target
                 found.append(Destination(backend.weight, cluster, filters or NO_FILTERS, broken=filters is None))
         return tuple(found)
+
+    def _has_prefix(self, place: str, matches: Iterable[Match], filters: Iterable[Filters]) -> bool:
+        """Whether every match has the prefix that some filter replaces; the schema sees to it for one backend only."""
+        changes = [change for each in filters for change in (each.rewrite, each.redirect) if change is not None]
+        if not any(change.path is not None and change.path.kind == "prefix" for change in changes):
+            return True
+        if all(match.path_kind == "PathPrefix" for match in matches):
+            return True
+        self.faults.append(
+            _Fault(
+                f"{place}.matches",
+                "replaces the matched prefix of paths that are not matched by a prefix",
+                "Match by PathPrefix, or use ReplaceFullPath; until then the rule's requests are answered with 500",
+            )
+        )
+        return False
 
     def _persistence(self, place: str, persistence: SessionPersistence | None) -> None:
         if persistence is not None:
