@@ -51,6 +51,7 @@ def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOpt
     )
     if plan.discovery == "dns":
         built.cluster_type.CopyFrom(_dns(plan))
+        built.wait_for_warm_on_init.value = False  # a name server that is silent must not keep everything from starting
         if endpoints is not None:
             built.load_assignment.CopyFrom(load_assignment(endpoints))
     else:
