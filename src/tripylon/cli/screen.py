@@ -140,7 +140,7 @@ class Events:
                 object_ = (
                     f"{notice.object.kind} {notice.object.namespace}/{notice.object.name}" if notice.object else ""
                 )
-                say = _log.warning if notice.severity == "warning" else _log.error
+                say = {"error": _log.error, "warning": _log.warning, "info": _log.info}[notice.severity]
                 say(notice.message, object=object_, place=notice.place, reason=notice.reason, hint=notice.hint)
         if told[:2] != self._told[:2]:
             _log.info("findings", errors=told.errors, warnings=told.warnings)
