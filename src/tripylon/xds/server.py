@@ -1,7 +1,9 @@
-"""The ADS server: gRPC over a Unix socket or TCP, delta only, raw bytes out.
+"""The ADS server: gRPC over a Unix socket, TCP or TLS, delta only, raw bytes out.
 
 Each stream has one reader and one writer task; a publish only wakes writers, so no stream waits for another's socket.
 A writer asks its session for more only when the last bytes are written: what a slow proxy misses merges meanwhile.
+The invariant: who is not authorised learns nothing, not even whether there is a configuration. Read `connections.py`
+for what is below.
 """
 
 from __future__ import annotations
@@ -12,43 +14,57 @@ import itertools
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grpclib.config import Configuration
 from grpclib.const import Cardinality, Handler, Status
-from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError, StreamTerminatedError
-from grpclib.protocol import H2Protocol
-from grpclib.server import Server
 from grpclib.server import Stream as Call
 from h2.exceptions import StreamClosedError
 
-from tripylon.errors import StartError
+from tripylon.errors import StartError, TripylonError
 from tripylon.xds.cache import Group, Session
 from tripylon.xds.codec import RawCodec
+from tripylon.xds.connections import TrackingServer
+from tripylon.xds.tls import Certificate
 
 if TYPE_CHECKING:
     from tripylon.pb.messages import DeltaDiscoveryRequest, Node
 
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
-_WINDOW_BYTES = 4 << 20
+_FIRST_REQUEST_S = 10.0
+
+Authorise = Callable[["Node", Mapping[str, str]], Awaitable[str]]
+"""Says why a stream is refused, by its node and the metadata that came with it; an empty text lets it in.
+
+A TripylonError means that it cannot be told now: the proxy is asked to try again.
+"""
 
 
 class XdsServer:
     """Serves groups to proxies. `select_group` gets the node of a new stream; None refuses it.
 
-    `stop` bounds its waiting by `stop_s` seconds.
+    `authorise` is asked before. `stop` bounds its waiting by `stop_s` seconds; over TCP a peer that says nothing for
+    `silence_s` seconds is asked for a sign of life, and given up after as long again.
     """
 
-    def __init__(self, select_group: Callable[[Node], Group | None], *, stop_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        select_group: Callable[[Node], Group | None],
+        *,
+        authorise: Authorise | None = None,
+        stop_s: float = 2.0,
+        silence_s: float = 15.0,
+    ) -> None:
         self._select_group = select_group
+        self._authorise = authorise
         self._stop_s = stop_s
+        self._silence_s = silence_s
         self._numbers = itertools.count(1)
         self._stopping = False
         self._writers: set[asyncio.Event] = set()
-        self._server: _TrackingServer | None = None
+        self._server: TrackingServer | None = None
         self._path: Path | None = None
         self._bound: tuple[int, int] | None = None
         """What `_path` was when we made it: another process may have put its own there since."""
@@ -59,8 +75,11 @@ class XdsServer:
         self._path, self._bound = path, _identity(path)
         await self._start(listening)
 
-    async def start_tcp(self, host: str, port: int) -> int:
-        """Listens on TCP, port 0 for a free one, and returns the port; StartError when that is not possible."""
+    async def start_tcp(self, host: str, port: int, certificate: Certificate | None = None) -> int:
+        """Listens on TCP, port 0 for a free one, and returns the port; StartError when that is not possible.
+
+        With a certificate over TLS; once it is replaced, new connections see the new one and open ones go on.
+        """
         try:
             listening = socket.create_server((host, port), family=_family(host), backlog=1024)
         except OSError as error:
@@ -68,7 +87,7 @@ class XdsServer:
                 f"Cannot listen for proxies on {host}:{port}: {error.strerror}; use another port"
             ) from error
         bound: int = listening.getsockname()[1]
-        await self._start(listening)
+        await self._start(listening, certificate, silence_s=self._silence_s)
         return bound
 
     async def stop(self) -> None:
@@ -87,13 +106,11 @@ class XdsServer:
         if self._path is not None and _identity(self._path) == self._bound:
             self._path.unlink(missing_ok=True)
 
-    async def _start(self, listening: socket.socket) -> None:
-        self._server = _TrackingServer(
-            [self],
-            codec=RawCodec(),
-            config=Configuration(http2_connection_window_size=_WINDOW_BYTES, http2_stream_window_size=_WINDOW_BYTES),
-        )
-        await self._server.start(sock=listening)
+    async def _start(
+        self, listening: socket.socket, certificate: Certificate | None = None, *, silence_s: float | None = None
+    ) -> None:
+        self._server = TrackingServer([self], codec=RawCodec(), silence_s=silence_s)
+        await self._server.listen(listening, certificate)
 
     def __mapping__(self) -> dict[str, Handler]:
         """The methods, as grpclib asks for them."""
@@ -104,10 +121,12 @@ class XdsServer:
         }
 
     async def _serve(self, call: Call[bytes, bytes]) -> None:
-        first = await call.recv_message()
+        first = await _first_request(call)
         if first is None or self._stopping:
             return
         request = _decode(first)
+        if self._authorise is not None:
+            await _check(self._authorise, request.node, call)
         group = self._select_group(request.node)
         if group is None:
             raise GRPCError(Status.NOT_FOUND, f"no configuration for node {request.node.id!r}")
@@ -149,6 +168,25 @@ class XdsServer:
                     await awake.wait()
 
 
+async def _first_request(call: Call[bytes, bytes]) -> bytes | None:
+    """The request that says who asks; a peer that sends none holds the stream for a bounded time only."""
+    try:
+        async with asyncio.timeout(_FIRST_REQUEST_S):
+            return await call.recv_message()
+    except TimeoutError:
+        raise GRPCError(Status.DEADLINE_EXCEEDED, "no request came") from None
+
+
+async def _check(authorise: Authorise, node: Node, call: Call[bytes, bytes]) -> None:
+    metadata = {key: value for key, value in (call.metadata or {}).items() if isinstance(value, str)}
+    try:
+        refusal = await authorise(node, metadata)
+    except TripylonError as error:
+        raise GRPCError(Status.UNAVAILABLE, f"cannot tell who asks: {error}") from error
+    if refusal:
+        raise GRPCError(Status.PERMISSION_DENIED, refusal)
+
+
 async def _read(call: Call[bytes, bytes], session: Session) -> None:
     async for message in call:
         session.receive(_decode(message))
@@ -167,45 +205,6 @@ def _decode(message: bytes) -> DeltaDiscoveryRequest:
 
 async def _refuse_full_state(call: Call[bytes, bytes]) -> None:
     raise GRPCError(Status.UNIMPLEMENTED, "only incremental xDS is served: set api_type DELTA_GRPC in ads_config")
-
-
-class _TrackingServer(Server):
-    """A grpclib server that also closes its connections: grpclib itself would go on taking streams on them."""
-
-    def __init__(self, handlers: list[XdsServer], *, codec: CodecBase, config: Configuration) -> None:
-        super().__init__(handlers, codec=codec, config=config)
-        self._connections: list[H2Protocol] = []
-
-    def _protocol_factory(self) -> H2Protocol:
-        protocol = super()._protocol_factory()
-        self._connections = [kept for kept in self._connections if _is_open(kept)]
-        self._connections.append(protocol)
-        return protocol
-
-    def stop_listening(self) -> None:
-        """Takes no more connections; the open ones go on."""
-        assert self._server is not None
-        self._server.close()
-
-    async def drained(self, patience_s: float) -> None:
-        """Waits until the handlers of all streams have ended, or until patience is over."""
-        tasks = {task for handler in self._handlers for task in (*handler._tasks.values(), *handler._cancelled)}
-        if tasks:
-            await asyncio.wait(tasks, timeout=patience_s)
-
-    def hang_up(self) -> None:
-        """Cancels what still runs and closes every connection, each with a GOAWAY first."""
-        self.close()
-        for protocol in self._connections:
-            if _is_open(protocol):
-                protocol.connection._connection.close_connection()
-                protocol.connection.flush()
-                protocol.processor.close("the server stops")
-        self._connections.clear()
-
-
-def _is_open(protocol: H2Protocol) -> bool:
-    return not hasattr(protocol, "connection") or not protocol.connection.is_closing()
 
 
 def _family(host: str) -> socket.AddressFamily:

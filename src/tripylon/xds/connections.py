@@ -1,0 +1,146 @@
+"""The connections below the ADS server: HTTP/2 by grpclib, each known, each closed in order, silent peers found out.
+
+grpclib goes on taking streams on connections after it was told to stop, and closes a connection whose peer vanished
+only when all that was sent has arrived, which is never. So the server here keeps its connections, and each of them
+asks its peer for a sign of life. The invariant: a certificate that is replaced changes no connection that is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import TYPE_CHECKING, cast
+
+from grpclib.config import Configuration
+from grpclib.encoding.base import CodecBase
+from grpclib.protocol import H2Protocol
+from grpclib.server import Handler, Server
+
+from tripylon.xds.tls import Certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from grpclib._typing import IServable
+    from h2.config import H2Configuration
+
+_WINDOW_BYTES = 4 << 20
+_PING = b"tripylon"
+
+
+class TrackingServer(Server):
+    """A grpclib server that also closes its connections.
+
+    With `silence_s` a peer that says nothing for so many seconds is asked for a sign of life, and its connection is
+    dropped when it gives none for as long again.
+    """
+
+    def __init__(self, handlers: Collection[IServable], *, codec: CodecBase, silence_s: float | None = None) -> None:
+        config = Configuration(http2_connection_window_size=_WINDOW_BYTES, http2_stream_window_size=_WINDOW_BYTES)
+        super().__init__(handlers, codec=codec, config=config)
+        self._silence_s = silence_s
+        self._connections: list[_Connection] = []
+
+    async def listen(self, listening: socket.socket, certificate: Certificate | None) -> None:
+        """Takes connections on a bound socket, over TLS if there is a certificate."""
+        await self.start(sock=listening, ssl=_following(certificate) if certificate is not None else None)
+
+    def _protocol_factory(self) -> H2Protocol:
+        made = super()._protocol_factory()
+        protocol = _Connection(cast("Handler", made.handler), self._config, made.h2_config, silence_s=self._silence_s)
+        self._connections = [kept for kept in self._connections if kept.is_open()]
+        self._connections.append(protocol)
+        return protocol
+
+    def stop_listening(self) -> None:
+        """Takes no more connections; the open ones go on."""
+        assert self._server is not None
+        self._server.close()
+
+    async def drained(self, patience_s: float) -> None:
+        """Waits until the handlers of all streams have ended, or until patience is over."""
+        tasks = {task for handler in self._handlers for task in (*handler._tasks.values(), *handler._cancelled)}
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience_s)
+
+    def hang_up(self) -> None:
+        """Cancels what still runs and closes every connection, each with a GOAWAY first."""
+        self.close()
+        for protocol in self._connections:
+            protocol.hang_up()
+        self._connections.clear()
+
+
+class _Connection(H2Protocol):
+    """One connection."""
+
+    def __init__(
+        self, handler: Handler, config: Configuration, h2_config: H2Configuration, *, silence_s: float | None
+    ) -> None:
+        super().__init__(handler, config, h2_config)
+        self._silence_s = silence_s
+        self._heard = True
+        self._asked = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._transport = cast("asyncio.Transport", transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport = None
+        super().connection_lost(exc)
+
+    def is_open(self) -> bool:
+        """Whether it is not closed; one that is still being made counts as open."""
+        return not hasattr(self, "connection") or not self.connection.is_closing()
+
+    def hang_up(self) -> None:
+        """Says goodbye and closes."""
+        if self.is_open() and hasattr(self, "connection"):
+            self.connection._connection.close_connection()
+            self.connection.flush()
+            self.processor.close("the server stops")
+
+    def _wait(self) -> None:
+        if self._silence_s is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._silence_s, self._look)
+
+    def _look(self) -> None:
+        """After each span of time: fine if the peer said something, else ask, else drop what cannot be reached."""
+        if self._transport is None:
+            return
+        if self._heard:
+            self._heard = self._asked = False
+        elif not self._asked:
+            self._asked = True
+            if self.is_open():
+                self.connection._connection.ping(_PING)
+                self.connection.flush()
+        else:
+            self._transport.abort()
+            return
+        self._wait()
+
+
+def _following(certificate: Certificate) -> ssl.SSLContext:
+    """A context for listening that hands every new connection to the context that the certificate has by then."""
+    listening = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    listening.minimum_version = ssl.TLSVersion.TLSv1_2
+    listening.set_alpn_protocols(["h2"])
+    listening.num_tickets = 0  # a resumed session would keep the certificate of its first connection
+
+    def choose(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = certificate.context
+
+    listening.sni_callback = choose  # called for every connection, also for those that name no server
+    return listening
