@@ -1,0 +1,60 @@
+"""What the log says of followed lists: each turn once, and of an API server that is away not a line for every kind."""
+
+from __future__ import annotations
+
+import structlog
+
+from tripylon.kube.reflector import Reflector, State
+
+
+class WatchLog:
+    """Remembers what it said."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+        self._states: dict[str, State] = {}
+        self._failing: set[str] = set()
+        self._said: set[str] = set()
+
+    def note(self, reflector: Reflector) -> bool:
+        """Say what is new of a list; True when it can be followed again after the server could not be asked."""
+        title, state = reflector.title, reflector.state
+        before = self._states.get(title, "starting")
+        self._states[title] = state
+        if state == before:
+            return False
+        if state == "failing":
+            if not self._failing:
+                self._log.warning("the API server cannot be asked; what is known serves on", error=reflector.message)
+            self._failing.add(title)
+            return False
+        recovered = title in self._failing
+        self._failing.discard(title)
+        if recovered and not self._failing:
+            self._log.info("the API server answers again")
+        self._tell(reflector, state, before)
+        return recovered and state == "live"
+
+    def once(self, message: str) -> None:
+        """Say something, the first time."""
+        if message not in self._said:
+            self._said.add(message)
+            self._log.warning(message)
+
+    def forget(self, reflector: Reflector) -> None:
+        """The list is followed no longer."""
+        self._states.pop(reflector.title, None)
+        self._failing.discard(reflector.title)
+
+    def _tell(self, reflector: Reflector, state: State, before: State) -> None:
+        title = reflector.title
+        if state == "forbidden":
+            self._log.warning(
+                "no permission to follow a kind; grant get, list and watch on it, the others work",
+                list=title,
+                error=reflector.message,
+            )
+        elif state == "absent":
+            self._log.info("waiting for a kind that the API server does not serve", list=title)
+        elif before in ("forbidden", "absent"):
+            self._log.info("following a kind now", list=title)
