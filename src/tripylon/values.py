@@ -5,8 +5,8 @@ Everything here is immutable and hashable. Read `graph.py` next for how `Built` 
 
 from __future__ import annotations
 
-import ipaddress
 import re
+import socket
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -98,9 +98,14 @@ def hostname_specificity(hostname: str) -> tuple[int, int]:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an IPv4 or IPv6 address, not a name."""
+    """Whether a text is an IPv4 or IPv6 address, the latter perhaps with its interface (`fe80::1%eth0`), not a name."""
+    family, address = socket.AF_INET, text
+    if ":" in text:
+        family, (address, percent, interface) = socket.AF_INET6, text.partition("%")
+        if percent and not interface:
+            return False
     try:
-        ipaddress.ip_address(text)
-    except ValueError:
+        socket.inet_pton(family, address)
+    except (OSError, ValueError):
         return False
     return True

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from tripylon.api.core import EndpointSlice, Service
+from tripylon.api.core import EndpointSlice, Service, ServicePort
 from tripylon.api.own import Backend
 from tripylon.api.refs import BackendObjectReference
 from tripylon.findings import Finding
@@ -20,7 +20,7 @@ from tripylon.model.plan import ClusterKey, ClusterPlan, Endpoint, EndpointsPlan
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.values import Built, Name, Ref, is_address, parse_duration_ms
 from tripylon.world.grants import may_refer
-from tripylon.world.world import BACKENDS, SERVICES, SLICES_BY_SERVICE
+from tripylon.world.world import BACKENDS, ENDPOINT_SLICES, SERVICES, SLICES_BY_SERVICE
 
 OWN_GROUP = "gateway.tripylon.dev"
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -45,6 +45,13 @@ ROUTES_BY_CLUSTER: Index[ClusterKey, Ref, RoutePlan] = Index(
 )
 BACKEND_VERDICTS: Table[Name, bool] = Table("backend verdicts")
 """Every Backend, each with whether it can be reached as written, be it used or not."""
+SLICES_LEFT_OUT: Index[Name, Name, EndpointSlice] = Index(
+    "endpointslices with what is no address",
+    ENDPOINT_SLICES,
+    lambda key, slice_: (key,) if any(not _can_be_sent(each.addresses) for each in slice_.endpoints) else (),
+)
+SLICE_VERDICTS: Table[Name, bool] = Table("endpointslice verdicts")
+"""The EndpointSlices of which something cannot be used."""
 CLUSTERS: Table[ClusterKey, ClusterPlan] = Table("cluster plans")
 ENDPOINTS: Table[ClusterKey, EndpointsPlan] = Table("endpoint plans")
 
@@ -62,6 +69,7 @@ def derives() -> tuple[Derive[Any, Any], ...]:
     """The steps from routes to clusters and endpoints."""
     return (
         Derive(BACKEND_VERDICTS, (BACKENDS,), judge_backend),
+        Derive(SLICE_VERDICTS, (SLICES_LEFT_OUT,), judge_slice),
         Derive(CLUSTERS, (ROUTES_BY_CLUSTER,), plan_cluster),
         Derive(ENDPOINTS, (ROUTES_BY_CLUSTER,), plan_endpoints),
     )
@@ -96,12 +104,12 @@ def _resolve_service(read: Read, target: Ref, port: int, *, grpc: bool) -> Clust
     if service.spec.type == "ExternalName" and not _is_host(service.spec.external_name):
         what = f"refers to {target} of type ExternalName, whose `externalName` is no host name"
         return Fault("BackendNotFound", what, f"Correct `spec.externalName` of {target}", ".name")
-    found = next((each for each in service.spec.ports if each.port == port), None)
+    found = _tcp_port(service, port)
     if found is None:
-        ports = ", ".join(str(each.port) for each in service.spec.ports)
+        ports = ", ".join(str(each.port) for each in service.spec.ports if each.protocol == "TCP")
         return Fault(
             "BackendNotFound",
-            f"refers to port {port} of {target}, which it does not have",
+            f"refers to port {port} of {target}, which it does not have for TCP",
             f"Use one of its ports: {ports}" if ports else f"Add ports to {target}",
             ".port",
         )
@@ -138,6 +146,31 @@ def judge_backend(read: Read, name: Name) -> Built[bool, Finding] | None:
         reason="Invalid",
         message=f"Backend `{name}` {what}",
         hint="Correct it; until then requests for it are answered with 500",
+        field=field,
+    )
+    return Built(value=False, findings=(finding,))
+
+
+def judge_slice(read: Read, name: Name) -> Built[bool, Finding] | None:
+    """Says which endpoints of an EndpointSlice get no requests, since what they state is no IP address."""
+    slice_ = read.get(ENDPOINT_SLICES, name)
+    if slice_ is None:
+        return None
+    if slice_.address_type == "FQDN":
+        what, hint = "holds host names, which are not looked up", "Use a Backend with `dns` for them"
+        field = "addressType"
+    else:
+        place, bad = next((i, each) for i, each in enumerate(slice_.endpoints) if not _can_be_sent(each.addresses))
+        stated = f"`{bad.addresses[0]}`" if bad.addresses else "nothing"
+        what, hint = f"has an endpoint with {stated} for an IP address", "Correct it"
+        field = f"endpoints[{place}].addresses"
+    finding = Finding(
+        object=slice_.ref,
+        severity="warning",
+        condition="Accepted",
+        reason="UnsupportedAddress",
+        message=f"EndpointSlice `{name}` {what}; no requests go there",
+        hint=hint,
         field=field,
     )
     return Built(value=False, findings=(finding,))
@@ -222,18 +255,38 @@ def _ready(service: Service, port: int, slices: Iterable[EndpointSlice]) -> Iter
     A Service may ask that readiness be disregarded. What is no IP address cannot be sent and is left out, and of an
     endpoint's addresses the first stands for all (Kubernetes, EndpointSlice).
     """
-    name = next((each.name for each in service.spec.ports if each.port == port), "")
-    pairs = [(slice_, endpoint) for slice_ in slices for endpoint in slice_.endpoints if _port(slice_, name)]
+    found = _tcp_port(service, port)
+    if found is None:
+        return
+    numbered = [(slice_, _port(slice_, found)) for slice_ in slices]
+    pairs = [(number, endpoint) for slice_, number in numbered if number for endpoint in slice_.endpoints]
     ready = [pair for pair in pairs if pair[1].conditions.ready is not False]
     ending = [pair for pair in pairs if pair[1].conditions.serving]
-    for slice_, endpoint in pairs if service.spec.publish_not_ready_addresses else ready or ending:
-        if endpoint.addresses and is_address(endpoint.addresses[0]):
-            yield Endpoint(endpoint.addresses[0], _port(slice_, name), endpoint.zone)
+    for number, endpoint in pairs if service.spec.publish_not_ready_addresses else ready or ending:
+        if _can_be_sent(endpoint.addresses):
+            yield Endpoint(endpoint.addresses[0], number, endpoint.zone)
 
 
-def _port(slice_: EndpointSlice, name: str) -> int:
-    """The number that a Service's port of this name has in a slice; 0 when the slice does not have it."""
-    return next((each.port or 0 for each in slice_.ports if each.name == name), 0)
+def _can_be_sent(addresses: tuple[str, ...]) -> bool:
+    return bool(addresses) and is_address(addresses[0])
+
+
+def _tcp_port(service: Service, port: int) -> ServicePort | None:
+    """The port of a Service that carries HTTP; another of the same number may be for UDP."""
+    return next((each for each in service.spec.ports if each.port == port and each.protocol == "TCP"), None)
+
+
+def _port(slice_: EndpointSlice, port: ServicePort) -> int:
+    """The number that a Service's port has in a slice; 0 when the slice does not have it.
+
+    A slice that states no number has every port (Kubernetes, EndpointPort), so the Service says which it is.
+    """
+    found = next((each for each in slice_.ports if each.name == port.name and each.protocol == "TCP"), None)
+    if found is None:
+        return 0
+    if found.port is not None:
+        return found.port
+    return port.target_port if isinstance(port.target_port, int) else port.port
 
 
 def _hosts(backend: Backend) -> tuple[tuple[str, int], ...]:

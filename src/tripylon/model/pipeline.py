@@ -25,6 +25,7 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
     tls.GATEWAYS_BY_SECRET,
     tls.TLS_BY_SECRET,
     backends.ROUTES_BY_CLUSTER,
+    backends.SLICES_LEFT_OUT,
     hosts.ROUTES_BY_HOST,
     hosts.LISTENER_HOSTS,
     routes.ROUTES_BY_LISTENER,
