@@ -25,7 +25,9 @@ from tripylon.values import Ref
 from tripylon.world import world as tables
 from tripylon.xds.snapshot import VHDS
 
-law = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+law = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 Bytes = dict[tuple[str, str], bytes]
 
 

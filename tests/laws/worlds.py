@@ -388,7 +388,7 @@ def base() -> tuple[Resource, ...]:
     targets = [{"name": "web", "port": 80}, {"group": OWN, "kind": "Backend", "name": "remote"}]
     slice_: Manifest = {
         "addressType": "IPv4",
-        "endpoints": [{"addresses": ["10.0.0.9"]}],
+        "endpoints": [{"addresses": [f"10.0.0.{number}"]} for number in (9, 7, 8)],
         "ports": [{"name": "http", "port": 8000}],
         "labels": {"kubernetes.io/service-name": "web"},
     }
