@@ -29,6 +29,8 @@ from tripylon.values import is_address
 _CONNECT_TIMEOUT_MS = 5_000
 _LEAST_REFRESH_MS = 2
 """Envoy takes no look-ups that are more frequent."""
+_NO_CERTIFICATE = "00" * 32
+"""The hash of no certificate: where nothing can be verified, nothing is let through, and requests answered with 503."""
 _UNBOUNDED = 1_000_000
 """Connections, requests and retries at a time: Envoy's default of 1,024 (3 retries) fails requests under plain load."""
 _LOOKUP_FAMILIES = {
@@ -78,6 +80,11 @@ def _dns(plan: ClusterPlan) -> Cluster.CustomClusterType:
     return Cluster.CustomClusterType(name="envoy.clusters.dns", typed_config=pack(found))
 
 
+def is_untrusted(plan: ClusterPlan, options: EmitOptions) -> bool:
+    """Whether the hosts are to be verified by the system's authorities, and there are none."""
+    return plan.tls is not None and not (plan.tls.insecure or plan.tls.ca or options.system_ca)
+
+
 def load_assignment(plan: EndpointsPlan) -> ClusterLoadAssignment:
     """The addresses of one destination, grouped by zone; none at all is an assignment too."""
     built = ClusterLoadAssignment(cluster_name=names.cluster(plan.key))
@@ -123,10 +130,16 @@ def _tls(tls: BackendTls, options: EmitOptions, *, http2: bool) -> UpstreamTlsCo
     validation = common.validation_context
     if tls.ca:
         validation.trusted_ca.inline_bytes = tls.ca
-    else:
+    elif options.system_ca:
         validation.trusted_ca.filename = options.system_ca
+    else:
+        validation.verify_certificate_hash.append(_NO_CERTIFICATE)
+        return context
     for name in tls.names or ((tls.sni,) if tls.sni else ()):
         matcher = validation.match_typed_subject_alt_names.add()
-        matcher.san_type = SubjectAltNameMatcher.IP_ADDRESS if is_address(name) else SubjectAltNameMatcher.DNS
+        if "://" in name:
+            matcher.san_type = SubjectAltNameMatcher.URI
+        else:
+            matcher.san_type = SubjectAltNameMatcher.IP_ADDRESS if is_address(name) else SubjectAltNameMatcher.DNS
         matcher.matcher.exact = name
     return context

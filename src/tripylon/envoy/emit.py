@@ -16,12 +16,12 @@ from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import to_bytes
 from tripylon.findings import Finding
 from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
-from tripylon.model.backends import CLUSTERS, ENDPOINTS
+from tripylon.model.backends import CLUSTERS, ENDPOINTS, OWN_GROUP
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
 from tripylon.model.plan import ClusterKey, GatewayPlan, HostKey, RouteTable
 from tripylon.model.tls import CERTIFICATES, GATEWAY_TLS, TLS_BY_SECRET
-from tripylon.values import Built, Name
+from tripylon.values import Built, Name, Ref
 from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_resource
 
 CLUSTER_RESOURCES: Table[ClusterKey, Resource] = Table("cluster resources")
@@ -81,7 +81,8 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
             return None
         endpoints = read.get(ENDPOINTS, key) if plan.discovery == "dns" else None
         message = to_bytes(clusters.cluster(plan, endpoints, options))
-        return Built(make_resource(CDS, names.cluster(key), message))
+        findings = (_untrusted(key),) if clusters.is_untrusted(plan, options) else ()
+        return Built(make_resource(CDS, names.cluster(key), message), findings)
 
     def listener(read: Read, key: ListenerKey) -> Built[Resource, Finding] | None:
         gateway, tls = read.get(GATEWAY_PLANS, key.gateway), read.get(GATEWAY_TLS, key.gateway)
@@ -97,6 +98,19 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
         Derive(LISTENER_RESOURCES, (GATEWAYS_BY_PORT,), listener),
         Derive(ROUTE_RESOURCES, (GATEWAYS_BY_TABLE,), _route_configuration),
         Derive(HOST_RESOURCES, (HOSTS,), _virtual_host),
+    )
+
+
+def _untrusted(key: ClusterKey) -> Finding:
+    backend = Name(key.namespace, key.name)
+    return Finding(
+        object=Ref(OWN_GROUP, "Backend", *backend),
+        condition="Accepted",
+        reason="Invalid",
+        message=f"Backend `{backend}` cannot be verified: this machine has no file with the authorities that it trusts",
+        hint="Install the system's CA certificates, or name some by `spec.tls.caCertificateRefs`; until then requests "
+        "for it are answered with 503",
+        field="spec.tls",
     )
 
 
