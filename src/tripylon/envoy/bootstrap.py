@@ -98,11 +98,21 @@ def bootstrap(
     where Envoy's administration shall listen (a socket file gets mode 0600). `more_stats` are suffixes of further
     series to keep.
     """
-    whole: dict[str, Json] = {
-        "node": {"id": node_id, "cluster": cluster},
-        "admin": {"address": _address(admin, mode=0o600)},
+    node: Json = {"id": node_id, "cluster": cluster}
+    ads_cluster: Json = {**ads_source(ads), "type": "STATIC"}
+    whole = assemble(node, admin=admin, clusters=(ads_cluster,), limits=limits, more_stats=more_stats)
+    return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
+
+
+def assemble(
+    node: Json, *, admin: Endpoint, clusters: Sequence[Json], limits: Limits, more_stats: Sequence[str]
+) -> dict[str, Json]:
+    """What all bootstraps have; one of `clusters` is the control plane."""
+    return {
+        "node": node,
+        "admin": {"address": address(admin, mode=0o600)},
         "dynamic_resources": _dynamic_resources(),
-        "static_resources": {"clusters": [_ads_cluster(ads)]},
+        "static_resources": {"clusters": list(clusters)},
         "overload_manager": _overload_manager(limits),
         # Envoy's own flush walks all series every five seconds on the thread that applies configuration.
         "stats_flush_on_admin": True,
@@ -110,7 +120,6 @@ def bootstrap(
         "layered_runtime": {"layers": [{"name": "tripylon", "static_layer": dict(RUNTIME)}]},
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
     }
-    return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _dynamic_resources() -> Json:
@@ -131,25 +140,26 @@ def _dynamic_resources() -> Json:
     }
 
 
-def _ads_cluster(ads: Endpoint) -> Json:
+def ads_source(ads: Endpoint, *, filters: Sequence[Json] = ()) -> dict[str, Json]:
+    """The cluster of the control plane, without how its address is found; `filters` are for requests to it."""
     http2: dict[str, Json] = {}
     if not isinstance(ads, str):
         # A control plane whose machine vanished sends no FIN; without pings Envoy would wait for it for ever.
         http2["connection_keepalive"] = {"interval": "30s", "timeout": "10s"}
+    options: dict[str, Json] = {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": http2},
+    }
+    if filters:
+        options["http_filters"] = list(filters)
     return {
         "name": ADS_CLUSTER,
-        "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {
             "cluster_name": ADS_CLUSTER,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(ads)}}]}],
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(ads)}}]}],
         },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": http2},
-            }
-        },
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
     }
 
 
@@ -186,7 +196,8 @@ def _stat_patterns(more_stats: Sequence[str]) -> Json:
     return [*({"prefix": prefix} for prefix in _STAT_PREFIXES), *({"suffix": suffix} for suffix in suffixes)]
 
 
-def _address(endpoint: Endpoint, *, mode: int | None = None) -> Json:
+def address(endpoint: Endpoint, *, mode: int | None = None) -> Json:
+    """An address as Envoy writes it; `mode` is that of a socket file."""
     if not isinstance(endpoint, str):
         host, port = endpoint
         return {"socket_address": {"address": host, "port_value": port}}

@@ -1,0 +1,201 @@
+"""The configuration that an Envoy in a pod starts with, and the small files beside it.
+
+The control plane is reached over TLS, checked against an authority that may change, by a token that changes every
+hour; Envoy takes both from files that it watches, so neither needs a restart. Two static listeners lead to exactly one
+page each of Envoy's administration: readiness and metrics. The node's id is left out: the command line gives it
+(`--service-node namespace/pod`), since all pods of a Gateway share this configuration. Read `bootstrap.py` first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+import msgspec
+
+from tripylon.envoy.bootstrap import DEFAULT_LIMITS, Endpoint, Json, Limits, address, ads_source, assemble
+from tripylon.values import is_address
+
+ADMIN_CLUSTER = "tripylon-admin"
+"""Name of the static cluster that is Envoy's own administration."""
+
+AUTHORITY_FILE = "ca.crt"
+"""File with the certificates by which the control plane is known; whoever makes the folder puts it there."""
+
+_TOKEN_HEADER = "authorization"  # noqa: S105 - the name of a header
+_AUTHORITY_SDS, _TOKEN_SDS = "sds-authority.json", "sds-token.json"
+_SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105
+_HTTP = "type.googleapis.com/envoy.extensions.filters.http"
+_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+
+
+class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an Envoy finds in its pod. The defaults are those of the Deployment that we make."""
+
+    folder: str = "/etc/tripylon"
+    """Mounted folder with the bootstrap, the files of `sds_files`, and `ca.crt`."""
+    token: str = "/var/run/secrets/tripylon/token"  # noqa: S105 - a path
+    """File with the projected service account token; its folder is watched."""
+    admin: Endpoint = ("127.0.0.1", 19000)
+    """Where Envoy's administration listens."""
+    bind: str = "0.0.0.0"  # noqa: S104 - probes and scrapers come from outside the pod
+    """IP address of the two listeners."""
+    readiness_port: int = 8082
+    """Answers `/ready`: 200 once there is a configuration and until draining starts."""
+    metrics_port: int = 9091
+    """Answers `/stats/prometheus`."""
+
+
+DEFAULT_POD = Pod()
+
+
+def bootstrap_kubernetes(
+    cluster: str,
+    *,
+    ads: tuple[str, int],
+    server_name: str,
+    pod: Pod = DEFAULT_POD,
+    limits: Limits = DEFAULT_LIMITS,
+    more_stats: Sequence[str] = (),
+) -> bytes:
+    """The bootstrap as JSON, one line, keys sorted.
+
+    `cluster` is the Gateway as `namespace/name`. `ads` is host (a DNS name or an IP address) and port of the control
+    plane, `server_name` the DNS name that its certificate must carry. `more_stats` are suffixes of further series.
+    """
+    clusters = (_ads_cluster(ads, server_name, pod), _admin_cluster(pod))
+    whole = assemble({"cluster": cluster}, admin=pod.admin, clusters=clusters, limits=limits, more_stats=more_stats)
+    static: dict[str, Json] = {
+        "clusters": list(clusters),
+        "listeners": [
+            _page("readiness", pod.bind, pod.readiness_port, "/ready"),
+            _page("metrics", pod.bind, pod.metrics_port, "/stats/prometheus"),
+        ],
+    }
+    return json.dumps({**whole, "static_resources": static}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def sds_files(pod: Pod = DEFAULT_POD) -> Mapping[str, bytes]:
+    """Files that must lie in `pod.folder`, by name: they tell Envoy which authority and which token to use.
+
+    They are constant; what changes are the files that they name.
+    """
+    folder, token = PurePosixPath(pod.folder), PurePosixPath(pod.token)
+    authority: Json = {"trusted_ca": {"filename": str(folder / AUTHORITY_FILE)}, "watched_directory": _path(folder)}
+    secret: Json = {"secret": {"filename": str(token), "watched_directory": _path(token.parent)}}
+    return {
+        _AUTHORITY_SDS: _secret("authority", {"validation_context": authority}),
+        _TOKEN_SDS: _secret("token", {"generic_secret": secret}),
+    }
+
+
+def _secret(name: str, content: Mapping[str, Json]) -> bytes:
+    resource: Json = {"@type": _SECRET, "name": name, **content}
+    return json.dumps({"resources": [resource]}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _path(folder: PurePosixPath) -> Json:
+    return {"path": str(folder)}
+
+
+# --- The control plane -----------------------------------------------------------------------------------------------
+
+
+def _ads_cluster(ads: tuple[str, int], server_name: str, pod: Pod) -> Json:
+    found: dict[str, Json] = {"type": "STATIC"}
+    if not is_address(ads[0]):
+        dns = "envoy.extensions.clusters.dns.v3.DnsCluster"
+        found = {"cluster_type": _typed("envoy.clusters.dns", dns, {"dns_lookup_family": "ALL"})}
+    return {
+        **ads_source(ads, filters=[_token_injector(pod), _codec()]),
+        **found,
+        "transport_socket": _typed(
+            "envoy.transport_sockets.tls",
+            "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            {"sni": server_name, "common_tls_context": _verifying(server_name, pod)},
+        ),
+    }
+
+
+def _verifying(server_name: str, pod: Pod) -> Json:
+    name: Json = {"san_type": "DNS", "matcher": {"exact": server_name}}
+    return {
+        "alpn_protocols": ["h2"],
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+        "combined_validation_context": {
+            "default_validation_context": {"match_typed_subject_alt_names": [name]},
+            "validation_context_sds_secret_config": _from_file("authority", pod, _AUTHORITY_SDS),
+        },
+    }
+
+
+def _token_injector(pod: Pod) -> Json:
+    """Puts the token into every new stream; without one a stream fails, and the control plane is asked again later."""
+    generic = _typed(
+        "envoy.http.injected_credentials.generic",
+        "envoy.extensions.http.injected_credentials.generic.v3.Generic",
+        {
+            "credential": _from_file("token", pod, _TOKEN_SDS),
+            "header": _TOKEN_HEADER,
+            "header_value_prefix": "Bearer ",
+        },
+    )
+    config: Json = {"@type": f"{_HTTP}.credential_injector.v3.CredentialInjector", "credential": generic}
+    return {"name": "envoy.filters.http.credential_injector", "typed_config": config}
+
+
+def _codec() -> Json:
+    config: Json = {"@type": f"{_HTTP}.upstream_codec.v3.UpstreamCodec"}
+    return {"name": "envoy.filters.http.upstream_codec", "typed_config": config}
+
+
+def _from_file(name: str, pod: Pod, file: str) -> Json:
+    # Mounted files are replaced by a link to their folder, so it is the folder that has to be watched.
+    place = PurePosixPath(pod.folder)
+    source: Json = {"path": str(place / file), "watched_directory": _path(place)}
+    return {"name": name, "sds_config": {"path_config_source": source, "resource_api_version": "V3"}}
+
+
+# --- Envoy's own pages -------------------------------------------------------------------------------------------
+
+
+def _admin_cluster(pod: Pod) -> Json:
+    return {
+        "name": ADMIN_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": ADMIN_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(pod.admin)}}]}],
+        },
+    }
+
+
+def _page(name: str, bind: str, port: int, page: str) -> Json:
+    """A listener that passes on one path and answers 404 to all others, also when Envoy takes no more connections."""
+    route: Json = {
+        "match": {"path": page, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
+        "route": {"cluster": ADMIN_CLUSTER, "timeout": "15s"},
+    }
+    router: Json = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_HTTP}.router.v3.Router"}}
+    manager = _typed(
+        "envoy.filters.network.http_connection_manager",
+        _MANAGER,
+        {
+            "stat_prefix": f"tripylon-{name}",
+            "route_config": {"name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]},
+            "http_filters": [router],
+        },
+    )
+    return {
+        "name": f"tripylon-{name}",
+        "address": address((bind, port)),
+        "ignore_global_conn_limit": True,
+        "bypass_overload_manager": True,
+        "filter_chains": [{"filters": [manager]}],
+    }
+
+
+def _typed(name: str, message: str, config: Mapping[str, Json]) -> Json:
+    return {"name": name, "typed_config": {"@type": f"type.googleapis.com/{message}", **config}}
