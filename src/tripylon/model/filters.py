@@ -30,8 +30,16 @@ _ALWAYS_ALLOWED = ("GET", "HEAD", "POST")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 """What no path of a request holds; Envoy refuses some of it, and the rest would end the request line."""
-_FIXED_HEADERS = ("host",)
-"""Header fields that Envoy does not let a header modifier touch."""
+_FRAMING_HEADERS = (
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+)
+"""Say where a message ends and what becomes of its connection. Changed by a filter, they would say something else than
+what is sent, and the rest of a body would be read as the next request of somebody else on the same connection."""
 
 
 class FilterError(Exception):
@@ -99,17 +107,26 @@ def _headers(modifier: HeaderModifier, place: str) -> HeaderChange:
                     f"has {name!r} in a header modifier, which is no name of a header",
                     "Write letters, digits and '-'; until then the requests concerned are answered with 500",
                 )
-            if name.lower() in _FIXED_HEADERS:
+            if hint := _why_fixed(name.lower()):
                 raise FilterError(
                     f"{place}.{part}[{index}]",
                     f"changes the header `{name}` by a header modifier, which is not possible",
-                    "Use a URLRewrite filter with `hostname` to change the Host",
+                    hint,
                 )
     return HeaderChange(
         tuple((header.name, header.value) for header in modifier.set),
         tuple((header.name, header.value) for header in modifier.add),
         tuple(modifier.remove),
     )
+
+
+def _why_fixed(name: str) -> str:
+    """What to do instead of changing a header field that no header modifier may touch; empty for all others."""
+    if name == "host":
+        return "Use a URLRewrite filter with `hostname` to change the Host"
+    if name in _FRAMING_HEADERS:
+        return "Leave it out: it belongs to the connection, and Envoy sets it; until then the answer is 500"
+    return ""
 
 
 def _path(path: PathModifier | None, place: str) -> PathChange | None:
