@@ -17,8 +17,10 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
-from tripylon.api.meta import Resource
+from tripylon.api.meta import GATEWAY_GROUP, Resource
+from tripylon.api.own import OWN_GROUP
 from tripylon.envoy import emit, placement, refusals
+from tripylon.envoy.listeners import ListenerKey
 from tripylon.envoy.options import EmitOptions
 from tripylon.findings import Finding
 from tripylon.fleet import Fleet, GroupPerGateway, OneGroup
@@ -26,6 +28,7 @@ from tripylon.fleet import refusals as fleet_refusals
 from tripylon.graph import Graph, Table
 from tripylon.model import pipeline
 from tripylon.model.options import Options
+from tripylon.model.plan import ClusterKey, HostKey, RouteTable
 from tripylon.values import Name, Ref
 from tripylon.world import world
 from tripylon.xds.cache import Group
@@ -79,17 +82,34 @@ def new_graph(options: Options, emit_options: EmitOptions) -> Graph:
 def _bug(table: Table[Any, Any], key: Any, error: Exception) -> tuple[Finding, ...]:
     """Our own fault at one key: loud in the log, told to the user, and nothing else stops."""
     _log.error("a build step failed; this is a bug", table=table.name, key=str(key), exc_info=error)
-    if not isinstance(key, Ref):
+    about = _about(key)
+    if about is None:
         return ()
+    part = "" if key == about else f" (its {table.name})"
     return (
         Finding(
-            object=key,
-            condition="Accepted",
+            object=about,
+            condition="Accepted" if about == key else "Programmed",
             reason="Invalid",
-            message=f"{key} could not be built: {type(error).__name__}: {error}",
+            message=f"{about}{part} could not be built: {type(error).__name__}: {error}",
             hint="This is a bug of Tripylon; what was built of the object before stays in force",
         ),
     )
+
+
+def _about(key: Any) -> Ref | None:
+    """The object that a row of the graph was built for, as far as its key tells."""
+    match key:
+        case Ref():
+            return key
+        case HostKey(table=RouteTable(gateway=gateway)) | RouteTable(gateway=gateway) | ListenerKey(gateway=gateway):
+            return Ref(GATEWAY_GROUP, "Gateway", *gateway)
+        case ClusterKey(kind="Backend"):
+            return Ref(OWN_GROUP, "Backend", key.namespace, key.name)
+        case ClusterKey():
+            return Ref("", key.kind, key.namespace, key.name)
+        case _:
+            return None
 
 
 class Engine:

@@ -45,6 +45,8 @@ from tripylon.pb.messages import (
 
 _MILLION = 1_000_000
 _RETRY_HOST_ATTEMPTS = 5
+_MAX_RETRIES = 2**32 - 1
+"""What Envoy can count; the Gateway API sets no bound."""
 
 
 class _Share(NamedTuple):
@@ -272,7 +274,7 @@ def _limits(action: RouteAction, rule: RulePlan) -> None:
     if rule.retry.codes:
         policy.retry_on += ",retriable-status-codes"
         policy.retriable_status_codes.extend(rule.retry.codes)
-    policy.num_retries.value = rule.retry.attempts
+    policy.num_retries.value = min(rule.retry.attempts, _MAX_RETRIES)
     if rule.retry.backoff_ms:
         policy.retry_back_off.base_interval.CopyFrom(duration(rule.retry.backoff_ms))
     if per_try:
