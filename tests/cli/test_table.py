@@ -51,7 +51,8 @@ def notice(number: int = 0, **fields: str) -> Notice:
         (gateway(listener(host("a.example"))), "curl -H 'Host: a.example' http://127.0.0.1:80/"),
         (gateway(listener(host("*.a.example", "/shop/*"))), "curl -H 'Host: any.a.example' http://127.0.0.1:80/shop/"),
         (gateway(listener(host("*", "/exact")), address="10.0.0.7"), "curl http://10.0.0.7:80/exact"),
-        (gateway(listener(host("*")), address="::"), "curl http://[::1]:80/"),
+        (gateway(listener(host("*")), address="::"), "curl 'http://[::1]:80/'"),
+        (gateway(listener(host("*", "/a;$(b)"))), "curl 'http://127.0.0.1:80/a;$(b)'"),
         (
             gateway(listener(host("a.example"), protocol="HTTPS", port=8443)),
             "curl -k --resolve a.example:8443:127.0.0.1 https://a.example:8443/",
@@ -104,6 +105,16 @@ def test_markup_in_users_words_stays_as_it_is() -> None:
     to = Terminal()
     print_notices([notice(message="[bold]not bold[/bold] tls-0")], to)
     assert "[bold]not bold[/bold]" in to.getvalue()
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_what_a_file_says_does_not_steer_the_terminal(stream: type[io.StringIO]) -> None:
+    to = stream()
+    print_notices([notice(message="not 'a\r\n\x1b]0;x\x07é'", hint="\x1b[2J")], to)
+    print_gateways([gateway(listener(host("a", "/\x1bc")))], to)
+    assert r"not 'a\r\n\x1b]0;x\x07é'" in to.getvalue()
+    assert r"\x1b[2J" in to.getvalue()
+    assert r"/\x1bc" in to.getvalue()
 
 
 def test_a_listener_that_does_not_serve_says_so() -> None:

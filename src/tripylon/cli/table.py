@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import msgspec
@@ -46,7 +47,8 @@ def print_gateways(gateways: Sequence[GatewayView], to: TextIO) -> None:
             state = "listening" if listener.serving else "not serving"
             print(f"{state}: {_listener(gateway, listener)} for {_hosts_text(listener)}", file=to)
     for row in rows:
-        print(f"route: {row.host} {row.match} -> {row.to} ({row.route})", file=to)
+        by = f" ({row.route})" if row.route else ""
+        print(visible(f"route: {f'{row.host} {row.match}'.rstrip()} -> {row.to}{by}"), file=to)
     if more:
         print(f"and {more} more routes", file=to)
 
@@ -67,8 +69,15 @@ def print_notices(notices: Sequence[Notice], to: TextIO, *, limit: int = MAX_NOT
 
 def notice_text(notice: Notice) -> str:
     """One notice as plain text: one line, and a second one with the hint."""
-    hint = f"\n    {notice.hint}" if notice.hint else ""
-    return f"{notice.place}: {notice.severity}: {_message(notice)} [{notice.reason}]{hint}"
+    hint = f"\n    {visible(notice.hint)}" if notice.hint else ""
+    return f"{visible(notice.place)}: {notice.severity}: {_message(notice)} [{notice.reason}]{hint}"
+
+
+def visible(text: str) -> str:
+    """`text` with control characters escaped: what a file says must not steer the terminal that it is shown on."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def summary(notices: Iterable[Notice]) -> str:
@@ -168,27 +177,27 @@ def _print_table(rows: Sequence[Row], more: int, to: TextIO) -> None:
 def _plain(text: str, style: str = "") -> Text:
     from rich.text import Text
 
-    return Text(text, style=style)
+    return Text(visible(text), style=style)
 
 
 def _styled(notice: Notice) -> Text:
     from rich.text import Text
 
     line = Text()
-    line.append(f"{notice.place}: ", style="bold")
+    line.append(f"{visible(notice.place)}: ", style="bold")
     line.append(f"{notice.severity}: ", style=_STYLES[notice.severity])
     line.append(_message(notice))
     line.append(f" [{notice.reason}]", style="dim")
     if notice.hint:
-        line.append(f"\n    {notice.hint}", style="dim")
+        line.append(f"\n    {visible(notice.hint)}", style="dim")
     return line
 
 
 def _message(notice: Notice) -> str:
     """The message, behind the object that it is about unless it names that itself."""
     if notice.object is None or notice.object.name in notice.message:
-        return notice.message
-    return f"{Ref(*msgspec.structs.astuple(notice.object))}: {notice.message}"
+        return visible(notice.message)
+    return visible(f"{Ref(*msgspec.structs.astuple(notice.object))}: {notice.message}")
 
 
 def _console(to: TextIO) -> Console:
@@ -208,9 +217,10 @@ def _curl(gateway: GatewayView, listener: ListenerView) -> str:
     path = _example_path(routes)
     if listener.protocol == "HTTPS":
         name = name or "localhost"
-        return f"curl -k --resolve {name}:{listener.port}:{number} https://{name}:{listener.port}{path}"
+        url = quote(f"https://{name}:{listener.port}{path}")
+        return f"curl -k --resolve {quote(f'{name}:{listener.port}:{number}')} {url}"
     header = f"-H 'Host: {name}' " if name else ""
-    return f"curl {header}http://{number}:{listener.port}{path}"
+    return f"curl {header}{quote(f'http://{number}:{listener.port}{path}')}"
 
 
 def _example_path(routes: Sequence[RouteView]) -> str:
