@@ -16,6 +16,7 @@ from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.options import Options
+from tripylon.model.parameters import class_parameters, gateway_parameters
 from tripylon.model.plan import GatewayPlan, Listener, Namespaces
 from tripylon.values import Built, Name, intersect_hostnames, is_address
 from tripylon.world.world import GATEWAY_CLASSES, GATEWAYS, REACHED
@@ -58,19 +59,8 @@ def _plan_class(read: Read, name: Name, options: Options) -> Built[bool, Finding
     class_ = read.get(GATEWAY_CLASSES, name)
     if class_ is None or class_.spec.controller_name != options.controller_name:
         return None
-    parameters = class_.spec.parameters_ref
-    if parameters is None:
-        return Built(value=True)
-    finding = Finding(
-        object=class_.ref,
-        condition="Accepted",
-        reason="InvalidParameters",
-        message=f"GatewayClass `{class_.key}` refers to parameters of kind {parameters.group or 'core'}/"
-        f"{parameters.kind}, which is not supported",
-        hint="Leave `spec.parametersRef` out",
-        field="spec.parametersRef",
-    )
-    return Built(value=False, findings=(finding,))
+    finding = class_parameters(read, class_, options)
+    return Built(value=finding is None, findings=(finding,) if finding is not None else ())
 
 
 def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan, Finding] | None:
@@ -83,7 +73,7 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
     if not options.standalone:
         addresses = (options.bind_address,)
         findings.extend(_not_granted(read, gateway))
-    findings.extend(_unsupported(gateway))
+    findings.extend(_unsupported(read, gateway, options))
     accepted = _accepted(findings)
     refused = _refused_among_themselves(gateway, options)
     if options.standalone and accepted:
@@ -226,7 +216,7 @@ def _sockets(read: Read, name: Name, options: Options) -> Built[tuple[tuple[str,
         return None
     found: list[Finding] = []
     addresses = _addresses(gateway, options, found)
-    found.extend(_unsupported(gateway))
+    found.extend(_unsupported(read, gateway, options))
     if not _accepted(found):
         return None
     refused = _refused_among_themselves(gateway, options)
@@ -423,19 +413,11 @@ def _owner(read: Read, address: str, port: int) -> Name | None:
     return min(read.members(SOCKETS_BY_PLACE, (address, port)), key=age, default=None)
 
 
-def _unsupported(gateway: Gateway) -> Iterator[Finding]:
+def _unsupported(read: Read, gateway: Gateway, options: Options) -> Iterator[Finding]:
     """What a gateway asks for as a whole that is not there: it is told, and the rest serves."""
-    parameters = gateway.spec.infrastructure.parameters_ref if gateway.spec.infrastructure else None
+    parameters = gateway_parameters(read, gateway, options)
     if parameters is not None:
-        yield Finding(
-            object=gateway.ref,
-            condition="Accepted",
-            reason="InvalidParameters",
-            message=f"Gateway `{gateway.key}` refers to parameters of kind {parameters.group}/{parameters.kind}, "
-            "which is not supported",
-            hint="Leave `spec.infrastructure.parametersRef` out",
-            field="spec.infrastructure.parametersRef",
-        )
+        yield parameters
     if gateway.spec.default_scope == "All":
         yield Finding(
             object=gateway.ref,
