@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from tripylon.admin.metrics import Metrics
@@ -31,7 +32,7 @@ from tripylon.files.problems import Problem
 from tripylon.files.source import FileSource
 from tripylon.files.state import StateDir, open_state
 from tripylon.files.watch import watch
-from tripylon.graph import Graph
+from tripylon.graph import Changes, Graph
 from tripylon.loop import Applied, Engine, uncollected
 from tripylon.model.gateways import SOCKETS
 from tripylon.model.options import Options
@@ -79,7 +80,7 @@ class Standalone:
         self._objects = tuple(objects)
         self._source = FileSource(settings.paths, kept=state.root / "served.json")
         self._unkept = asyncio.Event()
-        self._last = Applied(0, 0, frozenset(), 0.0, 0.0)
+        self._last = Applied(0, 0, frozenset(), 0.0, 0.0, Changes())
         self._changed = asyncio.Event()
 
     @property
@@ -166,7 +167,7 @@ class Standalone:
         self.metrics.observe_build(applied.build_s)
         self.metrics.observe_publish(applied.publish_s)
         if applied.changed or applied.subjects:
-            self._last = applied
+            self._last = msgspec.structs.replace(applied, changes=Changes())  # the keys of a first load are many
             self._changed.set()
 
 

@@ -25,7 +25,7 @@ from tripylon.envoy.options import EmitOptions
 from tripylon.findings import Finding
 from tripylon.fleet import Fleet, GroupPerGateway, OneGroup
 from tripylon.fleet import refusals as fleet_refusals
-from tripylon.graph import Graph, Table
+from tripylon.graph import Changes, Graph, Table
 from tripylon.model import pipeline
 from tripylon.model.options import Options
 from tripylon.model.plan import ClusterKey, HostKey, RouteTable
@@ -65,6 +65,8 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
     """Seconds in the graph: model and emission."""
     publish_s: float
     """Seconds in handing over to the proxies' streams."""
+    changes: Changes
+    """What changed in the graph, for those who report or act on it."""
 
 
 def new_graph(options: Options, emit_options: EmitOptions) -> Graph:
@@ -185,6 +187,7 @@ class Engine:
             subjects=frozenset(changes.subjects | self._note_refusals()),
             build_s=built - started,
             publish_s=done - built,
+            changes=changes,
         )
         self._changed_rows += sum(map(len, changes.tables.values()))
         self._on_applied(applied)
@@ -194,7 +197,7 @@ class Engine:
         """Proxies answered: what they refuse, or refuse no longer, becomes findings. Refusals change no resource."""
         if subjects := self._note_refusals():
             flight = self._one.group.flight
-            self._on_applied(Applied(flight, 0, frozenset(subjects), 0.0, 0.0))
+            self._on_applied(Applied(flight, 0, frozenset(subjects), 0.0, 0.0, Changes()))
 
     def _note_refusals(self) -> set[Ref]:
         """Brings the graph's refusals in line with the groups'; the objects concerned."""
