@@ -11,9 +11,10 @@ export TRIPYLON_CACHE_DIR ?= $(CURDIR)/.cache/tripylon
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench pins clean environment dev stubs
+.PHONY: cluster-build cluster-up cluster-down test-cluster conformance
 
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: environment ## serve examples/quickstart, with a small backend behind it
 	@$(BIN)/python examples/quickstart/backend.py --with-parent & backend=$$!; \
@@ -36,6 +37,31 @@ check: dev stubs ## lint, format, types, import contracts, house rules
 
 bench: dev ## print the tables of docs/benchmarks.md
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+# The test cluster and the suite; they need Linux, root (or user namespaces), iproute2, nftables and kubectl.
+#   make conformance PROFILES=GATEWAY-HTTP RUN=HTTPRouteHeaderMatching
+#   make conformance KUBECONFIG=~/.kube/config    a cluster of your own, where Tripylon is installed
+#   make cluster-up NAME=mine                     several clusters side by side
+NAME ?= main
+PROFILES ?=
+RUN ?=
+CLUSTER := $(BIN)/python -m tests.cluster --name $(NAME)
+
+cluster-build: dev ## build etcd, Kubernetes and the conformance suite, once (ten minutes)
+	@$(CLUSTER) build
+
+cluster-up: dev ## start a Kubernetes cluster on this machine
+	@$(CLUSTER) up
+
+cluster-down: dev ## end it, and leave nothing
+	@$(CLUSTER) down
+
+test-cluster: dev ## run the tests that need a Kubernetes cluster
+	@$(CLUSTER) build
+	@$(CLUSTER) pytest tests/cluster tests/kube $(ARGS)
+
+conformance: dev ## run the official Gateway API suite
+	@PROFILES='$(PROFILES)' RUN='$(RUN)' $(if $(KUBECONFIG),KUBECONFIG='$(KUBECONFIG)') $(CLUSTER) conformance
 
 pins: dev ## compile requirements/*.txt anew; UPGRADE=--upgrade takes newer versions
 	@echo uv | $(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes $(UPGRADE) - -o requirements/uv.txt

@@ -1,4 +1,4 @@
-"""`python -m tests.cluster build | up | down | exec COMMAND… | conformance`: what the Makefile's targets call.
+"""`python -m tests.cluster build | up | down | exec COMMAND… | pytest … | conformance`: what the Makefile's targets call.
 
 `--name NAME` chooses among clusters that run side by side; `down --all` ends them all.
 """
@@ -27,6 +27,8 @@ def main() -> int:
     commands.add_parser("exec", help="run a command in a cluster's network").add_argument(
         "argv", nargs=argparse.REMAINDER
     )
+    tests = commands.add_parser("pytest", help="run the tests that need a cluster")
+    tests.add_argument("argv", nargs=argparse.REMAINDER)
     commands.add_parser("conformance", help="run the official suite; PROFILES, RUN and KUBECONFIG say how")
     arguments = parser.parse_args()
     try:
@@ -49,6 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
             cluster = Cluster(arguments.name, Programs(Path()))
             command = cluster.inside(arguments.argv)
             os.execvpe(command[0], command, cluster.environment())
+        case "pytest":
+            command = [sys.executable, "-m", "pytest", "-m", "cluster", *arguments.argv]
+            # As root of a user namespace the tests do the same as root does.
+            user = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
+            os.execvpe((user + command)[0], user + command, dict(os.environ) | {"TRIPYLON_TEST_CLUSTER": "1"})
         case _:
             from tests.cluster import conformance
 

@@ -163,8 +163,13 @@ func (r *podRunner) makeVolumes() error {
 		if err != nil {
 			return err
 		}
-		if err := os.MkdirAll(r.volumeDir(v.Name), 0o777); err != nil {
+		if err := os.MkdirAll(r.volumeDir(v.Name), 0o755); err != nil {
 			return err
+		}
+		if v.EmptyDir != nil { // for every user, whatever the umask
+			if err := os.Chmod(r.volumeDir(v.Name), 0o777); err != nil {
+				return err
+			}
 		}
 		if isFiles {
 			if err := writeVolume(r.volumeDir(v.Name), contents); err != nil {
