@@ -56,8 +56,8 @@ class EnvoyPod:
     def trust(self, *authorities: str) -> None:
         """What the ConfigMap holds from now on."""
         bundle = "".join(authorities).encode()
-        files = {"envoy.json": self._bootstrap, AUTHORITY_FILE: bundle, **sds_files(self.pod)}
-        mount(Path(self.pod.folder), files)
+        sds = {name: text.encode() for name, text in sds_files(self.pod).items()}
+        mount(Path(self.pod.folder), {"envoy.json": self._bootstrap, AUTHORITY_FILE: bundle, **sds})
 
     def use(self, token: str) -> None:
         """What the projected volume holds from now on."""

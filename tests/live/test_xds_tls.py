@@ -195,9 +195,10 @@ async def test_only_readiness_and_metrics_are_to_be_had(tmp_path: Path, authorit
             async with asyncio.timeout(PATIENCE_S):
                 while await pod.page(ready, "/ready") != (200, b"LIVE\n"):
                     await asyncio.sleep(0.02)
-            status, body = await pod.page(metrics, "/stats/prometheus?usedonly")
-            assert status == 200
-            assert b"envoy_control_plane_connected_state" in body
+            for path in ("/metrics", "/stats/prometheus?usedonly"):
+                status, body = await pod.page(metrics, path)
+                assert status == 200
+                assert b"envoy_control_plane_connected_state" in body
             assert plane.group.resources(CDS)
             for where, path in [(ready, "/"), (ready, "/stats/prometheus"), (ready, "/ready/%2e%2e/quitquitquit")]:
                 assert (await pod.page(where, path))[0] == 404

@@ -23,6 +23,7 @@ ADMIN_CLUSTER = "tripylon-admin"
 AUTHORITY_FILE = "ca.crt"
 """File with the certificates by which the control plane is known; whoever makes the folder puts it there."""
 
+_METRICS = "/stats/prometheus"
 _TOKEN_HEADER = "authorization"  # noqa: S105 - the name of a header
 _AUTHORITY_SDS, _TOKEN_SDS = "sds-authority.json", "sds-token.json"
 _SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105
@@ -44,7 +45,7 @@ class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     readiness_port: int = 8082
     """Answers `/ready`: 200 once there is a configuration and until draining starts."""
     metrics_port: int = 9091
-    """Answers `/stats/prometheus`."""
+    """Answers `/metrics`, and the same under Envoy's own name for it, `/stats/prometheus`."""
 
 
 DEFAULT_POD = Pod()
@@ -69,14 +70,14 @@ def bootstrap_kubernetes(
     static: dict[str, Json] = {
         "clusters": list(clusters),
         "listeners": [
-            _page("readiness", pod.bind, pod.readiness_port, "/ready"),
-            _page("metrics", pod.bind, pod.metrics_port, "/stats/prometheus"),
+            _pages("readiness", pod.bind, pod.readiness_port, {"/ready": "/ready"}),
+            _pages("metrics", pod.bind, pod.metrics_port, {"/metrics": _METRICS, _METRICS: _METRICS}),
         ],
     }
     return json.dumps({**whole, "static_resources": static}, sort_keys=True, separators=(",", ":")).encode()
 
 
-def sds_files(pod: Pod = DEFAULT_POD) -> Mapping[str, bytes]:
+def sds_files(pod: Pod = DEFAULT_POD) -> Mapping[str, str]:
     """Files that must lie in `pod.folder`, by name: they tell Envoy which authority and which token to use.
 
     They are constant; what changes are the files that they name.
@@ -90,9 +91,9 @@ def sds_files(pod: Pod = DEFAULT_POD) -> Mapping[str, bytes]:
     }
 
 
-def _secret(name: str, content: Mapping[str, Json]) -> bytes:
+def _secret(name: str, content: Mapping[str, Json]) -> str:
     resource: Json = {"@type": _SECRET, "name": name, **content}
-    return json.dumps({"resources": [resource]}, sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps({"resources": [resource]}, sort_keys=True, separators=(",", ":"))
 
 
 def _path(folder: PurePosixPath) -> Json:
@@ -172,19 +173,23 @@ def _admin_cluster(pod: Pod) -> Json:
     }
 
 
-def _page(name: str, bind: str, port: int, page: str) -> Json:
-    """A listener that passes on one path and answers 404 to all others, also when Envoy takes no more connections."""
-    route: Json = {
-        "match": {"path": page, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
-        "route": {"cluster": ADMIN_CLUSTER, "timeout": "15s"},
-    }
+def _pages(name: str, bind: str, port: int, pages: Mapping[str, str]) -> Json:
+    """A listener that passes on these paths and no others, also when Envoy takes no more connections."""
+    method: Json = {"name": ":method", "string_match": {"exact": "GET"}}
+    routes: list[Json] = [
+        {
+            "match": {"path": path, "headers": [method]},
+            "route": {"cluster": ADMIN_CLUSTER, "timeout": "15s", "prefix_rewrite": page},
+        }
+        for path, page in pages.items()
+    ]
     router: Json = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_HTTP}.router.v3.Router"}}
     manager = _typed(
         "envoy.filters.network.http_connection_manager",
         _MANAGER,
         {
             "stat_prefix": f"tripylon-{name}",
-            "route_config": {"name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]},
+            "route_config": {"name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}]},
             "http_filters": [router],
         },
     )
