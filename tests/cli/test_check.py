@@ -134,12 +134,15 @@ def test_what_envoy_refuses_is_a_finding_on_the_object(
 ) -> None:
     from tripylon.envoy import verify
 
-    refusal = verify.Refusal("envoy.config.listener.v3.Listener", "default/edge/8080", "no such luck")
+    refusal = verify.Refusal("envoy.config.listener.v3.Listener", "default/edge/8080/0.0.0.0", "no such luck")
     monkeypatch.setattr(verify, "verify_resources", lambda _: (refusal,))
     write(tmp_path, a=GATEWAY)
     ran = command("check")
     assert ran.code == 1
-    assert "error: Listener `http` of Gateway `default/edge` is refused by Envoy: no such luck [Invalid]" in ran.out
+    assert (
+        "error: Listener `http` of Gateway `default/edge` is refused by Envoy at 0.0.0.0: no such luck [Invalid]"
+        in ran.out
+    )
 
 
 def test_envoy_prints_each_gateways_configuration(command: Command, tmp_path: Path) -> None:
@@ -149,10 +152,10 @@ def test_envoy_prints_each_gateways_configuration(command: Command, tmp_path: Pa
     assert ran.err == "1 error, 0 warnings; see `tripylon check`.\n"
     made = json.loads(ran.out)
     assert list(made) == ["default/edge", "default/other"]
-    assert [each["name"] for each in made["default/edge"]["listeners"]] == ["default/edge/8080"]
+    assert [each["name"] for each in made["default/edge"]["listeners"]] == ["default/edge/8080/0.0.0.0"]
     assert [each["name"] for each in made["default/edge"]["routeConfigurations"]] == ["default/edge/8080"]
     assert [each["name"] for each in made["default/edge"]["virtualHosts"]] == ["default/edge/8080/*"]
-    assert [each["name"] for each in made["default/other"]["listeners"]] == ["default/other/8081"]
+    assert [each["name"] for each in made["default/other"]["listeners"]] == ["default/other/8081/0.0.0.0"]
     one = command("envoy", "--gateway", "other")
     assert json.loads(one.out) == made["default/other"]
     wrong = command("envoy", "--gateway", "nope")

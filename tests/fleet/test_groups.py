@@ -66,7 +66,7 @@ def names(engine: Engine, gateway: str, url: str) -> list[str]:
 
 
 def test_a_gateway_gets_its_own(engine: Engine) -> None:
-    assert names(engine, "one", LDS) == ["default/one/80"]
+    assert names(engine, "one", LDS) == ["default/one/80/0.0.0.0"]
     assert names(engine, "one", RDS) == ["default/one/80"]
     assert names(engine, "one", VHDS) == ["default/one/80/*", "default/one/80/both.test", "default/one/80/left.test"]
     assert names(engine, "one", CDS) == names(engine, "one", EDS) == ["service/default/a/80", "service/default/b/80"]

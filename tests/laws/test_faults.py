@@ -20,7 +20,7 @@ GATEWAY = Ref("gateway.networking.k8s.io", "Gateway", *EDGE)
         (GATEWAY, GATEWAY),
         (HostKey(RouteTable(EDGE, 80, ""), "a.example"), GATEWAY),
         (RouteTable(EDGE, 443, "tls"), GATEWAY),
-        (ListenerKey(EDGE, 80), GATEWAY),
+        (ListenerKey(EDGE, 80, "::"), GATEWAY),
         (ClusterKey("Service", "team", "web", 80, "http1"), Ref("", "Service", "team", "web")),
         (ClusterKey("Backend", "team", "web", 0, "http1"), Ref("gateway.tripylon.dev", "Backend", "team", "web")),
     ],

@@ -93,6 +93,35 @@ def test_gateways_exchange_their_ports(gateway: LiveGateway, change: Callable[..
     gateway.delete(["Gateway infra/two"])
 
 
+def test_gateways_exchange_their_addresses(gateway: LiveGateway, change: Callable[..., None]) -> None:
+    own = gateway.places.address("infra/own")
+
+    def at(name: str, address: str) -> Manifest:
+        spec = {"addresses": [{"value": address}], "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
+        return {"kind": "Gateway", "metadata": {"name": name}, "spec": spec}
+
+    change(at("one", ADDRESS), at("two", own))
+    with Session(gateway.target("moved", 80)) as first, Session(gateway.target("own", 80)) as second:
+        assert (seen(first), seen(second)) == (V1, V2)
+        change(at("one", own), at("two", ADDRESS))
+        assert (seen(first), seen(second)) == (V1, V2)
+    with Session(gateway.target("moved", 80)) as first, Session(gateway.target("own", 80)) as second:
+        assert (seen(first), seen(second)) == (V2, V1)
+    assert not gateway.picture()["findings"]
+    gateway.delete(["Gateway infra/two"])
+
+
+def test_an_address_that_cannot_be_bound_takes_no_other_with_it(
+    gateway: LiveGateway, change: Callable[..., None]
+) -> None:
+    addresses = [{"value": "203.0.113.1"}, {"value": ADDRESS}]
+    spec = {"addresses": addresses, "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
+    change({"kind": "Gateway", "metadata": {"name": "one"}, "spec": spec})
+    assert clients.http1(gateway.target("moved", 80), Call(host=HOST)).status == 200
+    (told,) = [finding["message"] for finding in gateway.picture()["findings"] if finding["object"]["name"] == "one"]
+    assert "203.0.113.1" in told
+
+
 def test_hosts_of_a_port_that_went_do_not_come_back_with_it(gateway: LiveGateway, change: Callable[..., None]) -> None:
     port = gateway.target("moved", 80)
     change(one_listener("one", "http", 80))

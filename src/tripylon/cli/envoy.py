@@ -63,8 +63,9 @@ def configuration(offline: Offline, gateway: Name) -> Sections:
     clusters = _clusters(offline, gateway)
     secrets = {name for listener in (tls.listeners if tls else ()) for name in listener.certificates}
     usable = [listener for listener in (plan.listeners if plan else ()) if listener.usable]
+    addresses = plan.addresses if plan else ()
     wanted = {
-        "listeners": (LDS, {names.listener(gateway, listener.port) for listener in usable}),
+        "listeners": (LDS, {names.listener(gateway, each.port, address) for each in usable for address in addresses}),
         "routeConfigurations": (RDS, {names.route_table(listener.table(gateway)) for listener in usable}),
         "virtualHosts": (VHDS, {names.virtual_host(key) for key in hosts}),
         "clusters": (CDS, clusters),

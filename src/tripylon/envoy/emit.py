@@ -32,9 +32,10 @@ ROUTE_RESOURCES: Table[RouteTable, Resource] = Table("route configuration resour
 HOST_RESOURCES: Table[HostKey, Resource] = Table("virtual host resources")
 
 
-def _ports(name: Name, plan: GatewayPlan) -> Iterator[ListenerKey]:
-    for listener in plan.listeners:
-        yield ListenerKey(name, listener.port)
+def _sockets(name: Name, plan: GatewayPlan) -> Iterator[ListenerKey]:
+    for port in {listener.port for listener in plan.listeners}:
+        for address in plan.addresses:
+            yield ListenerKey(name, port, address)
 
 
 def _tables(name: Name, plan: GatewayPlan) -> Iterator[RouteTable]:
@@ -43,10 +44,10 @@ def _tables(name: Name, plan: GatewayPlan) -> Iterator[RouteTable]:
             yield listener.table(name)
 
 
-GATEWAYS_BY_PORT: Index[ListenerKey, Name, GatewayPlan] = Index("gateways by port", GATEWAY_PLANS, _ports)
+GATEWAYS_BY_SOCKET: Index[ListenerKey, Name, GatewayPlan] = Index("gateways by socket", GATEWAY_PLANS, _sockets)
 GATEWAYS_BY_TABLE: Index[RouteTable, Name, GatewayPlan] = Index("gateways by route table", GATEWAY_PLANS, _tables)
 
-INDEXES: tuple[Index[Any, Any, Any], ...] = (GATEWAYS_BY_PORT, GATEWAYS_BY_TABLE)
+INDEXES: tuple[Index[Any, Any, Any], ...] = (GATEWAYS_BY_SOCKET, GATEWAYS_BY_TABLE)
 
 TABLES: MappingProxyType[str, Table[Any, Resource]] = MappingProxyType(
     {
@@ -95,7 +96,7 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
         Derive(CLUSTER_RESOURCES, (CLUSTERS,), cluster),
         Derive(ENDPOINT_RESOURCES, (ENDPOINTS,), _endpoints),
         Derive(SECRET_RESOURCES, (TLS_BY_SECRET,), _secret),
-        Derive(LISTENER_RESOURCES, (GATEWAYS_BY_PORT,), listener),
+        Derive(LISTENER_RESOURCES, (GATEWAYS_BY_SOCKET,), listener),
         Derive(ROUTE_RESOURCES, (GATEWAYS_BY_TABLE,), _route_configuration),
         Derive(HOST_RESOURCES, (HOSTS,), _virtual_host),
     )

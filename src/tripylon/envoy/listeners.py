@@ -1,7 +1,8 @@
-"""Gateways → Listener: one for each port, with a filter chain for each HTTPS listener.
+"""Gateways → Listener: one for each address and port, with a filter chain for each HTTPS listener.
 
-The invariant: nothing in here changes unless a Gateway's listeners do, since Envoy drains a listener that changes.
-Hence routes come by RDS and VHDS, certificates by SDS, and names and stat prefixes are stable.
+An address that cannot be bound takes no other with it, and gateways may exchange their addresses. The invariant:
+nothing in here changes unless a Gateway's listeners do, since Envoy drains a listener that changes. Hence routes come
+by RDS and VHDS, certificates by SDS, and names and stat prefixes are stable.
 """
 
 from __future__ import annotations
@@ -38,20 +39,21 @@ _HTTP2_CONNECTION_WINDOW = 1024 * 1024
 
 
 class ListenerKey(NamedTuple):
-    """One port of one gateway."""
+    """One port of one gateway, at one of its addresses."""
 
     gateway: Name
     port: int
+    address: str
 
 
 def listener(key: ListenerKey, gateway: GatewayPlan, tls: tuple[TlsPlan, ...], options: EmitOptions) -> Listener | None:
-    """The Listener of one port; None while none of its Gateway listeners can be served."""
+    """The Listener of one address and port; None while none of its Gateway listeners can be served."""
     served = [each for each in gateway.listeners if each.port == key.port and each.usable]
-    if not served or not gateway.addresses or not gateway.accepted:
+    if not served or key.address not in gateway.addresses or not gateway.accepted:
         return None
     built = Listener(name=names.listener(*key))
     built.per_connection_buffer_limit_bytes.value = _BUFFER_BYTES
-    _bind(built, gateway.addresses, key.port)
+    built.address.socket_address.CopyFrom(SocketAddress(address=key.address, port_value=key.port))
     if served[0].protocol == "HTTP":
         _add_manager(built.filter_chains.add(), RouteTable(key.gateway, key.port, ""), options)
         return built
@@ -77,14 +79,6 @@ def serves(gateway: GatewayPlan, tls: tuple[TlsPlan, ...], table: RouteTable) ->
         each.usable and each.table(gateway.name) == table and (each.protocol != "HTTPS" or each.name in presented)
         for each in gateway.listeners
     )
-
-
-def _bind(place: Listener, addresses: tuple[str, ...], port: int) -> None:
-    place.address.socket_address.CopyFrom(SocketAddress(address=addresses[0], port_value=port))
-    for address in addresses[1:]:
-        place.additional_addresses.add().address.socket_address.CopyFrom(
-            SocketAddress(address=address, port_value=port)
-        )
 
 
 def _add_https(chain: FilterChain, key: ListenerKey, plan: ListenerPlan, tls: TlsPlan, options: EmitOptions) -> None:

@@ -1,7 +1,7 @@
 """Every xDS name is made here, and read back here when Envoy complains about one.
 
 The invariant: a name tells which object it comes from, holds no generation and no randomness, and is the same after a
-restart. Hostnames and listener names hold no slash, so the parts are unambiguous.
+restart. Hostnames, addresses and listener names hold no slash, so the parts are unambiguous.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def virtual_host(key: HostKey) -> str:
     return f"{route_table(key.table)}/{key.hostname or '*'}"
 
 
-def listener(gateway: Name, port: int) -> str:
-    """`namespace/gateway/port`: a Listener."""
-    return f"{gateway}/{port}"
+def listener(gateway: Name, port: int, address: str) -> str:
+    """`namespace/gateway/port/address`: a Listener."""
+    return f"{gateway}/{port}/{address}"
 
 
-def parse_listener(name: str) -> tuple[Name, int] | None:
-    """The gateway and port of a Listener's name; None when it is none of ours."""
+def parse_listener(name: str) -> tuple[Name, int, str] | None:
+    """The gateway, port and address of a Listener's name; None when it is none of ours."""
     parts = name.split("/")
-    if len(parts) != 3 or not parts[2].isdigit():
+    if len(parts) != 4 or not parts[2].isdigit():
         return None
-    return Name(parts[0], parts[1]), int(parts[2])
+    return Name(parts[0], parts[1]), int(parts[2]), parts[3]
 
 
 def parse_route_table(name: str) -> RouteTable | None:

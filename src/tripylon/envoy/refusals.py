@@ -56,8 +56,14 @@ def _said(words: str) -> str:
 def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
     url, name = key
     short = BY_URL[url].short if url in BY_URL else url
-    if url in (LDS, RDS):
-        yield from _on_gateway(read, name, words)
+    if url == LDS:
+        listener = names.parse_listener(name)
+        if listener is not None:
+            yield from _on_gateway(read, *listener[:2], f"is refused by Envoy at {listener[2]}", words)
+    elif url == RDS:
+        table = names.parse_route_table(name)
+        if table is not None:
+            yield from _on_gateway(read, table.gateway, table.port, "is refused by Envoy", words)
     elif url == VHDS:
         host = names.parse_virtual_host(name)
         for ref in _routes_of_host(read, host) if host is not None else ():
@@ -74,15 +80,13 @@ def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
                 yield from _on_secret(gateway, tls, secret, words)
 
 
-def _on_gateway(read: Read, name: str, words: str) -> Iterator[Finding]:
-    table = names.parse_route_table(name)
-    gateway = read.get(GATEWAYS, table.gateway) if table is not None else None
-    plan = read.get(GATEWAY_PLANS, table.gateway) if table is not None else None
-    if table is None or gateway is None or plan is None:
+def _on_gateway(read: Read, name: Name, port: int, what: str, words: str) -> Iterator[Finding]:
+    gateway, plan = read.get(GATEWAYS, name), read.get(GATEWAY_PLANS, name)
+    if gateway is None or plan is None:
         return
     for place, listener in enumerate(plan.listeners):
-        if listener.port == table.port and listener.usable:
-            yield _on_listener(gateway.ref, place, listener.name, "is refused by Envoy", words)
+        if listener.port == port and listener.usable:
+            yield _on_listener(gateway.ref, place, listener.name, what, words)
 
 
 def _on_secret(gateway: Gateway, tls: GatewayTls, secret: Name | None, words: str) -> Iterator[Finding]:

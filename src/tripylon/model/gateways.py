@@ -7,6 +7,7 @@ a renewed certificate does not touch a route. Read `routes.py` next.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -181,7 +182,7 @@ def _addresses(gateway: Gateway, options: Options, findings: list[Finding]) -> t
         elif not address.value:
             usable.append(options.bind_address)
         elif is_address(address.value):
-            usable.append(address.value)
+            usable.append(str(ipaddress.ip_address(address.value)))
         else:
             findings.append(
                 Finding(
