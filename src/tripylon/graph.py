@@ -40,7 +40,10 @@ class Table(Generic[K, V]):
 
 
 class Index(Generic[G, K, V]):
-    """Names a grouping of a table's rows: `keys(key, value)` says under which group keys a row is found."""
+    """Names a grouping of a table's rows: `keys(key, value)` says under which group keys a row is found.
+
+    `keys` is asked again when the row goes, so it must depend on nothing else.
+    """
 
     __slots__ = ("keys", "name", "table")
 
@@ -107,20 +110,19 @@ class Changes:
 
 
 class _Groups:
-    """The state of one index: group → keys, key → groups, group → cells that asked for it, nodes that are fed by it."""
+    """The state of one index: group → keys, group → cells that asked for it, nodes that are fed by it."""
 
-    __slots__ = ("feeds", "groups_of", "index", "members", "readers")
+    __slots__ = ("feeds", "index", "members", "readers")
 
     def __init__(self, index: Index[Any, Any, Any]) -> None:
         self.index = index
         self.members: dict[Any, _Bag] = {}
-        self.groups_of: dict[Any, tuple[Any, ...]] = {}
         self.readers: dict[Any, _Bag] = {}
         self.feeds: list[_Node] = []
 
-    def moved(self, key: Any, new: Any) -> None:
-        """Re-files a row whose value changed (None: it went) and marks whoever is concerned."""
-        before = self.groups_of.get(key, _NO_KEYS)
+    def moved(self, key: Any, old: Any, new: Any) -> None:
+        """Re-files a row whose value changed (None: there was or is none) and marks whoever is concerned."""
+        before = tuple(dict.fromkeys(self.index.keys(key, old))) if old is not None else _NO_KEYS
         after = tuple(dict.fromkeys(self.index.keys(key, new))) if new is not None else _NO_KEYS
         for group in before:
             if group not in after and not _take(self.members, group, key):
@@ -131,10 +133,6 @@ class _Groups:
                 if _add(self.members, group, key) == 1:
                     self._appeared_or_went(group)
                 _mark(self.readers.get(group))
-        if after:
-            self.groups_of[key] = after
-        else:
-            self.groups_of.pop(key, None)
 
     def _appeared_or_went(self, group: Any) -> None:
         for node in self.feeds:
@@ -173,7 +171,7 @@ class _Node:
                 node.dirty.add(key)
         _mark(self.readers.get(key))
         for groups in self.groups:
-            groups.moved(key, value)
+            groups.moved(key, old, value)
         return True
 
 
