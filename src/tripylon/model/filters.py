@@ -82,7 +82,22 @@ def plan_filters(
                     mirrors.extend(_mirror(read, route, each.request_mirror, place, findings))
                 else:
                     raise _unsupported(each, place)
+    unreached = [name for name, there in (("RequestMirror", mirrors), ("CORS", "cors" in built)) if there]
+    if "redirect" in built and unreached:
+        findings.append(_unreached(route, unreached[0], field))
     return Filters(mirrors=tuple(mirrors), **built)  # type: ignore[arg-type]
+
+
+def _unreached(route: Route, filter_type: str, field: str) -> Finding:
+    return Finding(
+        object=route.ref,
+        severity="warning",
+        condition="Accepted",
+        reason="IncompatibleFilters",
+        message=f"{route.ref} has a {filter_type} filter beside a RequestRedirect, which answers before it",
+        hint="Remove one of the two, or give them rules of their own",
+        field=field,
+    )
 
 
 def _unsupported(each: HTTPRouteFilter | GRPCRouteFilter, place: str) -> FilterError:

@@ -45,6 +45,8 @@ def http_match(match: HTTPRouteMatch) -> Match:
     kind = _PATH_KINDS.get(match.path.type)
     if kind is None:
         raise MatchError("path.type", f"is the unknown `{match.path.type}`")
+    if match.method == "CONNECT":
+        raise MatchError("method", "is CONNECT, which asks for a tunnel, not for a path; there are none here")
     path = match.path.value
     if kind == "RegularExpression":
         check_regex(path, "path.value")

@@ -95,6 +95,8 @@ def _gateway(
 ) -> GatewayPlan | None:
     """The gateway of ours that a parentRef names, if it does; a parent that is not there is told, but has no status."""
     if (parent.group, parent.kind) != (GATEWAY_GROUP, "Gateway"):
+        if parent.group == GATEWAY_GROUP:
+            findings.append(_unknown_kind(route, index, parent))
         return None
     name = Name(parent.namespace or route.metadata.namespace, parent.name)
     plan = read.get(GATEWAY_PLANS, name)
@@ -112,6 +114,20 @@ def _gateway(
             )
         )
     return plan
+
+
+def _unknown_kind(route: Route, index: int, parent: ParentReference) -> Finding:
+    """A parent of a kind that other gateways have; those of foreign groups are others' business."""
+    return Finding(
+        object=route.ref,
+        severity="warning",
+        condition="Accepted",
+        reason="NoMatchingParent",
+        message=f"{route.ref} names {parent.kind} `{parent.name}` as parent, a kind that is not supported",
+        hint="Name a Gateway",
+        field=f"spec.parentRefs[{index}].kind",
+        parent=index,
+    )
 
 
 def _attach(
