@@ -108,12 +108,12 @@ class Election:
                 async with asyncio.timeout(self._renew_deadline):
                     if await self._take():
                         return
-                if self.leader != told:
-                    told = self.leader
+                if told != (told := self.leader):
                     self._log.info("another leads", leader=told)
             except (ApiError, TimeoutError) as error:
-                if not (isinstance(error, ApiError) and error.status == 409):  # Else another was faster.
-                    self._log.warning("cannot take part in the election", error=str(error) or "no answer in time")
+                another_was_faster = isinstance(error, ApiError) and error.status == 409
+                if not another_was_faster and told != (told := str(error) or "no answer in time"):
+                    self._log.warning("cannot take part in the election", error=told)
             await asyncio.sleep(self._retry_period * random.uniform(1.0, 1.2))  # noqa: S311
 
     async def _keep(self) -> None:

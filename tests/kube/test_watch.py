@@ -1,0 +1,398 @@
+"""Following lists: every fault of a server, and what the reader gets to see of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from tests.kube.scripted import (
+    GATEWAY_API,
+    ROUTES,
+    Scripted,
+    bookmark,
+    client_of,
+    cut,
+    kinds,
+    line,
+    listing,
+    names,
+    route,
+    status,
+    status_of,
+    stream,
+)
+
+from tripylon.api.kinds import KINDS, Kind
+from tripylon.api.routes import HTTPRoute
+from tripylon.kube import reflector
+from tripylon.kube.watch import Batch, Watcher
+from tripylon.values import Ref
+
+SECRETS = "/api/v1/secrets"
+
+
+def kind(name: str) -> Kind:
+    return next(each for each in KINDS if each.name == name)
+
+
+def ref(name: str, *, kind_name: str = "HTTPRoute", group: str = "gateway.networking.k8s.io") -> Ref:
+    return Ref(group, kind_name, "shop", name)
+
+
+def secret(name: str, version: int, type: str = "Opaque", namespace: str = "shop") -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": namespace, "resourceVersion": str(version)}, "type": type}
+
+
+def gone(obj: dict[str, Any], version: int) -> bytes:
+    return line("DELETED", {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(version)}})
+
+
+class Reader:
+    """Takes batches and remembers what they come to."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+        self.batches: list[Batch] = []
+        self.held: dict[Ref, Any] = {}
+
+    async def until(self, true: Any) -> None:
+        async with asyncio.timeout(20):
+            while not true():
+                batch = await self.watcher.next()
+                self.batches.append(batch)
+                self.held.update((each.ref, each) for each in batch.put)
+                for each in batch.delete:
+                    self.held.pop(each, None)
+
+    async def synced(self) -> None:
+        await self.until(lambda: self.batches and self.batches[-1].synced)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(each.name for each in self.held)
+
+    def path_of(self, name: str) -> str:
+        found = self.held.get(ref(name))
+        assert isinstance(found, HTTPRoute)
+        return found.spec.rules[0].matches[0].path.value
+
+
+@asynccontextmanager
+async def reading(server: Scripted, *names: str, serve: bool = True, **options: Any) -> AsyncIterator[Reader]:
+    if serve:
+        server.answer("GET", GATEWAY_API, kinds(("HTTPRoute", "httproutes")))
+        server.answer("GET", "/api/v1", kinds(("Secret", "secrets"), ("Service", "services")))
+    async with client_of(server, attempts=1) as client:
+        watcher = Watcher(client, [kind(name) for name in names or ("HTTPRoute",)], **options)
+        task = asyncio.create_task(watcher.run())
+        try:
+            yield Reader(watcher)
+            assert not task.done(), task.exception()
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def versions(server: Scripted, path: str = ROUTES) -> list[str]:
+    return [each.query["resourceVersion"] for each in server.asked(path, watch=True)]
+
+
+async def test_lists_then_follows(server: Scripted) -> None:
+    server.lists[ROUTES].extend((listing(route("a", 1), version=5, token="t"), listing(route("b", 2), version=5)))
+    changed, removed = line("MODIFIED", route("a", 7, path="/new")), gone(route("b", 2), 8)
+    server.watches[ROUTES].append(stream(line("ADDED", route("c", 6)), changed, removed, then="stay"))
+    async with reading(server) as reader:
+        await reader.synced()
+        await reader.until(lambda: reader.names == ["a", "c"] and reader.path_of("a") == "/new")
+    assert versions(server) == ["5"]
+    assert all(len({each.ref for each in batch.put}) == len(batch.put) for batch in reader.batches)
+
+
+async def test_resumes_a_broken_stream_where_it_was(server: Scripted) -> None:
+    server.lists[ROUTES].append(listing(route("a", 1), version=5))
+    first = stream(line("ADDED", route("b", 6)), bookmark(40), then="cut")
+    server.watches[ROUTES].extend((first, cut, status(503), stream(line("ADDED", route("c", 41)), then="stay")))
+    async with reading(server) as reader:
+        await reader.until(lambda: reader.names == ["a", "b", "c"])
+    assert versions(server) == ["5", "40", "40", "40"]
+    assert len(server.asked(ROUTES, watch=False)) == 1
+
+
+async def test_goes_on_when_the_server_ends_the_watch(server: Scripted) -> None:
+    server.lists[ROUTES].append(listing(version=5))
+    server.watches[ROUTES].extend(
+        (stream(line("ADDED", route("a", 6))), stream(line("ADDED", route("b", 7)), then="stay"))
+    )
+    async with reading(server) as reader:
+        await reader.until(lambda: reader.names == ["a", "b"])
+    assert versions(server) == ["5", "6"]
+
+
+@pytest.mark.parametrize(
+    "expired",
+    [
+        stream(line("ERROR", status_of(410, "Expired"))),
+        status(410, "Expired"),
+        status(400, "BadRequest"),
+        stream(bookmark(3)),
+        stream(b"no JSON\n"),
+    ],
+    ids=["in stream", "at once", "refused", "server went back", "garbage"],
+)
+async def test_lists_again_and_tells_deletions_that_nobody_saw(server: Scripted, expired: Any) -> None:
+    again = listing(route("b", 2), route("c", 9, path="/new"), version=10)
+    server.lists[ROUTES].extend((listing(route("a", 1), route("b", 2), route("c", 3), version=5), again))
+    server.watches[ROUTES].append(expired)
+    async with reading(server) as reader:
+        await reader.until(lambda: reader.names == ["a", "b", "c"])
+        await reader.until(lambda: reader.names == ["b", "c"] and reader.path_of("c") == "/new")
+        await server.until(lambda: versions(server) == ["5", "10"])
+    told = [each.metadata.name for batch in reader.batches for each in batch.put]
+    assert sorted(told) == ["a", "b", "c", "c"], "what did not change is not told twice"
+
+
+async def test_an_error_in_the_stream_that_is_no_expiry_resumes(server: Scripted) -> None:
+    server.lists[ROUTES].append(listing(version=5))
+    error = line("ERROR", status_of(500, "InternalError", "etcd is slow"))
+    server.watches[ROUTES].extend((stream(error), stream(line("ADDED", route("a", 6)), then="stay")))
+    async with reading(server) as reader:
+        await reader.until(lambda: reader.names == ["a"])
+    assert versions(server) == ["5", "5"]
+
+
+async def test_a_list_that_grew_too_old_is_begun_anew_and_at_last_asked_for_whole(server: Scripted) -> None:
+    first = listing(route("a", 1), version=5, token="t")
+    old = status(410, "Expired", "continue token is too old")
+    whole = listing(route("b", 2), version=9)
+    server.lists[ROUTES].extend((first, old, first, old, whole))
+    async with reading(server) as reader:
+        await reader.synced()
+        assert reader.names == ["b"]
+    assert [each.query.get("limit") for each in server.asked(ROUTES, watch=False)] == ["500", "500", "500", "500", None]
+    assert versions(server) == ["9"]
+
+
+async def test_a_list_that_is_refused_for_load_is_asked_for_later(server: Scripted) -> None:
+    server.lists[ROUTES].extend(
+        (status(429, "TooManyRequests", **{"Retry-After": "1"}), listing(route("a", 1), version=5))
+    )
+    async with reading(server) as reader:
+        await reader.until(lambda: reader.names == ["a"])
+
+
+async def test_what_is_known_serves_on_while_the_server_is_away(server: Scripted) -> None:
+    server.lists[ROUTES].extend(
+        (listing(route("a", 1), version=5), status(500), cut, listing(route("a", 1), version=9))
+    )
+    server.watches[ROUTES].append(status(410, "Expired"))
+    async with reading(server) as reader:
+        await reader.synced()
+        await server.until(lambda: versions(server) == ["5", "9"])
+        await asyncio.sleep(0.05)
+        assert reader.watcher.synced
+        assert [(each.state, each.message) for each in reader.watcher.states()] == [("live", "")]
+    assert reader.names == ["a"]
+    assert len(reader.batches) == 1, "there was nothing to tell"
+
+
+# --- what cannot be read ---------------------------------------------------------------------------------------
+
+
+async def test_an_object_that_cannot_be_read_is_a_finding(server: Scripted) -> None:
+    bad = route("bad", 6)
+    bad["spec"]["rules"] = "none"
+    server.lists[ROUTES].append(
+        listing(route("bad", 1), {**bad, "metadata": {**bad["metadata"], "name": "worse"}}, version=5)
+    )
+    server.watches[ROUTES].append(stream(line("MODIFIED", bad), line("ADDED", route("good", 7)), then="stay"))
+    async with reading(server) as reader:
+        await reader.until(lambda: "good" in reader.names)
+    assert reader.names == ["bad", "good"], "the last version serves on"
+    found = [each for batch in reader.batches for each in batch.findings]
+    assert sorted(each.object.name for each in found) == ["bad", "worse"]
+    assert all(each.reason == "Unreadable" and "spec.rules" in each.message and each.hint for each in found)
+
+
+async def test_managed_fields_are_left_out(server: Scripted) -> None:
+    server.lists[ROUTES].append(listing(route("a", 1), version=5))
+    async with reading(server) as reader:
+        await reader.synced()
+    assert not hasattr(reader.held[ref("a")].metadata, "managed_fields")
+
+
+# --- many kinds ------------------------------------------------------------------------------------------------
+
+
+async def test_a_missing_kind_is_waited_for(server: Scripted) -> None:
+    server.answer("GET", "/api/v1", kinds(("Service", "services")))
+    server.answer("GET", GATEWAY_API, *[status(404)] * 4, kinds(("HTTPRoute", "httproutes")))
+    server.lists["/api/v1/services"].append(listing({"metadata": {"name": "s", "namespace": "shop"}}, version=2))
+    server.lists[ROUTES].append(listing(route("a", 1), version=5))
+    async with reading(server, "HTTPRoute", "Service", serve=False) as reader:
+        await reader.synced()
+        assert reader.names == ["s"]
+        states = {each.title: each.state for each in reader.watcher.states()}
+        assert states == {"httproutes": "absent", "services": "live"}
+        await reader.until(lambda: reader.names == ["a", "s"])
+    service = reader.held[ref("s", kind_name="Service", group="")]
+    assert (service.api_version, service.kind) == ("v1", "Service")
+
+
+async def test_an_older_version_will_do(server: Scripted) -> None:
+    path = "/apis/gateway.networking.k8s.io/v1beta1"
+    server.answer("GET", path, kinds(("HTTPRoute", "httproutes")))
+    server.lists[f"{path}/httproutes"].append(listing(route("a", 1), version=5))
+    async with reading(server, serve=False) as reader:
+        await reader.until(lambda: reader.names == ["a"])
+
+
+async def test_objects_of_a_kind_that_was_removed_are_gone(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector, "_ABSENT_LOOKS_S", (0.01, 0.02))
+    server.answer("GET", GATEWAY_API, kinds(("HTTPRoute", "httproutes")), status(404))
+    server.lists[ROUTES].extend((listing(route("a", 1), version=5), status(404)))
+    server.watches[ROUTES].append(status(410, "Expired"))
+    async with reading(server, serve=False) as reader:
+        await reader.until(lambda: reader.names == ["a"])
+        await reader.until(lambda: not reader.names)
+
+
+async def test_one_404_removes_nothing(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector, "_ABSENT_LOOKS_S", (0.01, 0.02))
+    known = kinds(("HTTPRoute", "httproutes"))
+    server.answer("GET", GATEWAY_API, known, status(404), known)
+    server.lists[ROUTES].extend((listing(route("a", 1), version=5), status(404), listing(route("a", 1), version=5)))
+    server.watches[ROUTES].append(status(410, "Expired"))
+    async with reading(server, serve=False) as reader:
+        await reader.synced()
+        await server.until(lambda: len(versions(server)) == 2)
+        assert reader.names == ["a"]
+    assert not any(batch.delete for batch in reader.batches)
+
+
+async def test_a_forbidden_kind_is_told_and_the_others_work(
+    server: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    allowed = listing({"metadata": {"name": "s", "namespace": "shop", "resourceVersion": "1"}}, version=2)
+    server.lists["/api/v1/services"].extend((*[status(403, "Forbidden", "cannot list services")] * 4, allowed))
+    server.lists[ROUTES].append(listing(route("a", 1), version=5))
+    async with reading(server, "HTTPRoute", "Service") as reader:
+        await reader.synced()
+        assert reader.names == ["a"]
+        state = next(each for each in reader.watcher.states() if each.title == "services")
+        assert (state.state, state.message, state.settled) == ("forbidden", "cannot list services", True)
+        await reader.until(lambda: reader.names == ["a", "s"])
+    assert capsys.readouterr().out.count("no permission to follow a kind") == 1
+
+
+async def test_follows_the_namespaces_named(server: Scripted) -> None:
+    for namespace in ("one", "two"):
+        path = f"{GATEWAY_API}/namespaces/{namespace}/httproutes"
+        server.lists[path].append(listing(route(namespace, 1, namespace=namespace), version=5))
+    async with reading(server, namespaces=("two", "one")) as reader:
+        await reader.synced()
+        assert reader.names == ["one", "two"]
+    assert not server.asked(ROUTES)
+
+
+async def test_asks_only_for_what_is_needed(server: Scripted) -> None:
+    server.answer("GET", "/apis/discovery.k8s.io/v1", kinds(("EndpointSlice", "endpointslices")))
+    server.lists["/apis/discovery.k8s.io/v1/endpointslices"].append(listing(version=5))
+    server.lists[SECRETS].append(listing(version=5))
+    async with reading(server, "EndpointSlice", "Secret") as reader:
+        await reader.synced()
+        await server.until(lambda: len([each for each in server.requests if "watch" in each.query]) == 2)
+    for asked in server.asked("/apis/discovery.k8s.io/v1/endpointslices"):
+        assert asked.query["labelSelector"] == "kubernetes.io/service-name"
+    for asked in server.asked(SECRETS):
+        assert asked.query["fieldSelector"] == "type=kubernetes.io/tls"
+
+
+# --- Secrets by name -------------------------------------------------------------------------------------------
+
+
+def wanted(*names_: str) -> Iterable[Ref]:
+    return [ref(name, kind_name="Secret", group="") for name in names_]
+
+
+async def test_secrets_by_name_only(server: Scripted) -> None:
+    path = "/api/v1/namespaces/shop/secrets"
+    server.lists[path].append(listing(secret("a", 1), version=5))
+    async with reading(server, "Secret", cluster_wide_secrets=False) as reader:
+        await reader.synced()
+        reader.watcher.want(wanted("a"))
+        await reader.until(lambda: reader.names == ["a"])
+        await reader.synced()
+        reader.watcher.want(wanted())
+        await reader.until(lambda: not reader.names)
+    assert not server.asked(SECRETS)
+    assert {each.query["fieldSelector"] for each in server.asked(path)} == {"metadata.name=a"}
+
+
+async def test_secrets_that_the_whole_list_has_are_not_followed_twice(server: Scripted) -> None:
+    path = "/api/v1/namespaces/shop/secrets"
+    server.lists[SECRETS].append(listing(secret("tls", 1, "kubernetes.io/tls"), version=5))
+    server.lists[path].append(listing(secret("opaque", 2), version=5))
+    release = asyncio.Event()
+
+    async def later(request: Any) -> Any:
+        await release.wait()
+        return await stream(gone(secret("tls", 1), 9), then="stay")(request)  # type: ignore[operator]
+
+    server.watches[SECRETS].append(later)
+    async with reading(server, "Secret") as reader:
+        reader.watcher.want(wanted("tls", "opaque"))
+        await reader.until(lambda: reader.names == ["opaque", "tls"])
+        assert {each.query["fieldSelector"] for each in server.asked(path)} == {"metadata.name=opaque"}
+        release.set()
+        await reader.until(lambda: reader.names == ["opaque"])
+        await server.until(lambda: len({each.query["fieldSelector"] for each in server.asked(path)}) == 2)
+
+
+async def test_a_secret_made_anew_with_another_type_is_kept(server: Scripted) -> None:
+    """The list by type tells that the old one is gone, after the watch by name told of the new one."""
+    single = "/api/v1/namespaces/shop/secrets"
+    server.lists[SECRETS].append(listing(secret("a", 1, "kubernetes.io/tls"), version=5))
+    server.lists[single].append(listing(secret("a", 8), version=9))
+    async with reading(server, "Secret") as reader:
+        await reader.synced()
+        watcher = reader.watcher
+        whole = watcher._lists["Secret", ""]
+        single_list = watcher._follow(kind("Secret"), "shop", "a")
+        await reader.until(lambda: reader.held[ref("a", kind_name="Secret", group="")].type == "Opaque")
+        await watcher._take(whole, ref("a", kind_name="Secret", group=""), None, "")
+        await watcher._take(whole, ref("a", kind_name="Secret", group=""), b"{}", "2")
+        assert len(watcher._inbox) == 0
+        single_list.stop()
+
+
+# --- a busy reader ---------------------------------------------------------------------------------------------
+
+
+async def test_news_of_one_object_are_merged_while_the_reader_is_busy(server: Scripted) -> None:
+    server.lists[ROUTES].append(listing(version=5))
+    changes = [line("MODIFIED", route("a", version, path=f"/{version}")) for version in range(6, 106)]
+    server.watches[ROUTES].append(stream(b"".join(changes), gone(route("b", 1), 200), bookmark(300), then="cut"))
+    async with reading(server) as reader:
+        await server.until(lambda: "300" in versions(server))
+        await reader.until(lambda: reader.names == ["a"])
+    puts = [each for batch in reader.batches for each in batch.put]
+    assert names(puts) == ["a"]
+    assert reader.path_of("a") == "/105"
+
+
+async def test_the_server_is_read_no_faster_than_the_reader_takes(server: Scripted) -> None:
+    many = [route(f"r{index:03}", index + 1, path="/" + "x" * 1000) for index in range(100)]
+    server.lists[ROUTES].extend((listing(*many[:50], version=200, token="t"), listing(*many[50:], version=200)))
+    async with reading(server, max_waiting_bytes=10_000, batch_objects=7) as reader:
+        await server.until(lambda: server.asked(ROUTES))
+        await asyncio.sleep(0.2)
+        assert len(reader.watcher._inbox) < 10
+        assert len(server.asked(ROUTES)) == 1, "the second page waits"
+        await reader.synced()
+    assert len(reader.held) == 100
+    assert max(len(batch.put) for batch in reader.batches) == 7
+    assert [batch.synced for batch in reader.batches].count(True) == 1
