@@ -50,6 +50,8 @@ class SchemaError(Protocol):
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_QUOTE = 60
+_SECRET = (("data",), ("stringData",))
+"""Where a Secret holds what no message may repeat."""
 
 
 def path_text(path: Iterable[str | int]) -> str:
@@ -85,6 +87,8 @@ def schema_problems(
         hint = "write an address such as 192.0.2.1 or 2001:db8::1, or change `type`"
         return (problem_at((*path, "value"), "must be an IP address, because the type is IPAddress", hint),)
     predicate, hint = _of_value(name, limit, value, node, words)
+    if kind == "Secret" and path[:1] in _SECRET:
+        predicate, hint = predicate.partition(", not ")[0], hint.partition(":")[0]
     return (problem_at(path, predicate, hint),)
 
 
