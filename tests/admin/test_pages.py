@@ -15,9 +15,12 @@ from tests.admin.gateway import MARK, FakeGateway, everything, secret
 
 from tripylon.admin.metrics import Metrics
 from tripylon.admin.server import make_app, serve
+from tripylon.envoy import emit
+from tripylon.envoy.refusals import REFUSALS
 from tripylon.errors import StartError
 from tripylon.files.problems import Problem
 from tripylon.settings import Address
+from tripylon.xds.snapshot import LDS
 
 Client = TestClient[web.Request, web.Application]
 PAGES = ("/", "/healthz", "/readyz", "/metrics", "/metrics/envoy", "/picture")
@@ -141,6 +144,19 @@ async def test_the_picture(running: FakeGateway, client: Client) -> None:
     assert (finding["reason"], finding["file"], finding["line"]) == ("BackendNotFound", "shop.yaml", 7)
     assert picture["proxies"] == [{"node": "edge-1", "stream": 1, "live": 1}]
     assert picture["refusals"] == []
+
+
+async def test_a_listener_without_its_port_is_not_shown_as_served(running: FakeGateway, client: Client) -> None:
+    running.load(*everything())
+    running.connect()
+    words = "cannot bind '0.0.0.0:8080': Address already in use"
+    for name in emit.everything(running.graph)[LDS]:
+        if "/8080" in name:
+            running.graph.put(REFUSALS, (LDS, name), words)
+    running.graph.flush()
+    picture = await (await client.get("/picture")).json()
+    (gateway,) = picture["gateways"]
+    assert [listener["serving"] for listener in gateway["listeners"]] == [False, True]
 
 
 async def test_no_secret_is_shown_anywhere(

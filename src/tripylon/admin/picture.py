@@ -14,6 +14,7 @@ import msgspec
 from tripylon.admin.engine import Engine, is_ready, live_flight
 from tripylon.admin.notices import Notice, notices
 from tripylon.api.kinds import kind_of
+from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.graph import Graph
 from tripylon.model.backends import CLUSTERS, ENDPOINTS
 from tripylon.model.gateways import GATEWAY_PLANS
@@ -23,7 +24,7 @@ from tripylon.model.plan import ClusterKey, Destination, GatewayPlan, HostPlan, 
 from tripylon.model.plan import RoutePlan as PlannedRoute
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.tls import GATEWAY_TLS
-from tripylon.values import Name
+from tripylon.values import Name, Ref
 from tripylon.world import world
 
 
@@ -196,13 +197,23 @@ def _listener(graph: Graph, plan: GatewayPlan, listener: Listener, hosts: list[H
         port=listener.port,
         protocol=listener.protocol,
         hostname=listener.hostname,
-        serving=plan.accepted and listener.usable and secured,
+        serving=plan.accepted and listener.usable and secured and not _unbound(graph, plan, listener),
         certificates=tuple(str(name) for name in certificates.get(listener.name, ())),
         hosts=tuple(
             HostView(host.key.hostname or "*", tuple(_route(entry) for entry in host.entries))
             for host in sorted(hosts, key=lambda host: host.key.hostname)
         ),
     )
+
+
+def _unbound(graph: Graph, plan: GatewayPlan, listener: Listener) -> bool:
+    """Whether Envoy could not take the listener's port."""
+    for finding in graph.findings(Ref(GATEWAY_GROUP, "Gateway", *plan.name)):
+        if finding.reason == "PortUnavailable" and finding.listener == listener.name:
+            return True
+        if finding.reason == "AddressNotUsable" and len(plan.addresses) == 1:
+            return True
+    return False
 
 
 def _route(entry: RouteEntry) -> RouteView:
