@@ -97,6 +97,8 @@ def test_many_notices_are_counted(stream: type[io.StringIO]) -> None:
 
 def test_a_notice_names_its_object_once() -> None:
     assert notice_text(notice()) == "a.yaml:1:1: error: Secret default/tls-0: it is broken [Broken]"
+    other = notice(message="Secret default/tls-01 is broken")
+    assert notice_text(other) == "a.yaml:1:1: error: Secret default/tls-0: Secret default/tls-01 is broken [Broken]"
     named = notice(message="Secret default/tls-0 is broken", hint="mend it")
     assert notice_text(named) == "a.yaml:1:1: error: Secret default/tls-0 is broken [Broken]\n    mend it"
 

@@ -115,7 +115,7 @@ def test_the_second_reading_follows_yaml_1_1_but_leaves_dates() -> None:
         ("a: &a\n  <<: *a", "AliasBomb", 1, 1, "Aliases (*name) repeat too much of the document"),
         ("- " * 3000 + "x", "TooDeep", 1, 1, "Maps and lists nest more than 100 deep"),
         ("a: !!set {x}", "InvalidSyntax", 1, 1, "JSON has no value like {'x'}"),
-        ("[a]: b", "InvalidSyntax", 1, 1, "('a',) cannot be a key"),
+        ("[a]: b", "InvalidSyntax", 1, 1, "A map or a list cannot be a key"),
     ],
 )
 def test_mistakes_are_named_with_their_place(text: str, reason: str, line: int, column: int, message: str) -> None:

@@ -7,6 +7,7 @@ hosts and findings there are; what is left out is counted.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -195,9 +196,11 @@ def _styled(notice: Notice) -> Text:
 
 def _message(notice: Notice) -> str:
     """The message, behind the object that it is about unless it names that itself."""
-    if notice.object is None or notice.object.name in notice.message:
+    if notice.object is None:
         return visible(notice.message)
-    return visible(f"{Ref(*msgspec.structs.astuple(notice.object))}: {notice.message}")
+    ref = Ref(*msgspec.structs.astuple(notice.object))
+    named = re.search(rf"(?<![\w.-]){re.escape(str(ref.key))}(?![\w.-])", notice.message)
+    return visible(notice.message if named else f"{ref}: {notice.message}")
 
 
 def _console(to: TextIO) -> Console:

@@ -356,7 +356,8 @@ def _with_text_keys(value: Any) -> Any:
     made: dict[str, Any] = {}
     for key, each in value.items():
         if type(key) not in _SCALARS:
-            raise DocumentError("InvalidSyntax", f"{key!r} cannot be a key", hint="use text as keys")
+            hint = "put text that begins with '{' or '[' in quotes; of a template, read what it renders"
+            raise DocumentError("InvalidSyntax", "A map or a list cannot be a key", hint=hint)
         text = key if isinstance(key, str) else msgspec.json.encode(key).decode()
         if text in made:
             raise _duplicate(text, 1, 1)
