@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -158,6 +158,29 @@ class Engine:
             for resource in put:
                 world.put(self.graph, resource)
             return self._flush(started)
+
+    def tell(self, teller: str, ref: Ref, findings: tuple[Finding, ...]) -> Applied:
+        """Takes in what somebody outside the build has to say about an object now; nothing: it is settled."""
+        started = time.perf_counter()
+        if findings:
+            self.graph.put(world.TOLD, (teller, ref), findings)
+        else:
+            self.graph.delete(world.TOLD, (teller, ref))
+        return self._flush(started)
+
+    def heard(self, teller: str, ref: Ref) -> bool:
+        """Whether somebody has something to say about an object now."""
+        return self.graph.get(world.TOLD, (teller, ref)) is not None
+
+    def reach(self, reached: Mapping[Name, world.Reached | None]) -> Applied:
+        """Takes in where gateways can be reached; None: a gateway is gone."""
+        started = time.perf_counter()
+        for gateway, place in reached.items():
+            if place is None:
+                self.graph.delete(world.REACHED, gateway)
+            else:
+                self.graph.put(world.REACHED, gateway, place)
+        return self._flush(started)
 
     def rest(self) -> None:
         """To be called when there is nothing to do: keeps later collections short, as what was built stays.

@@ -68,6 +68,35 @@ class Settings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.concurrency or processors()
 
 
+class ControllerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One replica of the controller in a cluster."""
+
+    kubeconfig: Path | None = None
+    """Where the cluster is and who we are; None: as the environment says, a pod's own account included."""
+    context: str = ""
+    """Context of the kubeconfig; empty: its current one."""
+    namespace: str = "tripylon-system"
+    """Namespace of the controller: there are its Lease, its certificate and its Service."""
+    identity: str = ""
+    """Name of this replica in the election; empty: the host's name."""
+    controller_name: str = "gateway.tripylon.dev/controller"
+    """controllerName of the GatewayClasses that are ours."""
+    watch_namespaces: tuple[str, ...] = ()
+    """Namespaces whose objects count; empty: all."""
+    xds: Address = Address("0.0.0.0", 9977)  # noqa: S104 - proxies come from other pods
+    """Where proxies get their configuration."""
+    xds_service: str = "tripylon-xds"
+    """Name of the Service in front of all replicas' xDS."""
+    health: Address = Address("0.0.0.0", 9093)  # noqa: S104 - probes come from outside the pod
+    """Where `/healthz`, `/readyz` and `/metrics` are answered."""
+    proxy_image: str = ""
+    """Image of proxies whose GatewayParameters name none; empty: stock Envoy."""
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "json"
+    access_log: str = "stdout"
+    """`stdout`, `off`, or the path of a file in the proxies' pods."""
+
+
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

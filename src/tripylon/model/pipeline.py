@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tripylon.graph import Derive, Index
-from tripylon.model import backends, gateways, hosts, routes, tls
+from tripylon.model import backends, gateways, hosts, routes, tls, told
 from tripylon.model.options import Options
 
 
 def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
-    """Gateways, then their certificates, then routes, then what routes lead to: clusters, endpoints and hosts."""
+    """What is told from outside, gateways, certificates, routes, and what routes lead to: clusters and hosts."""
     return (
+        *told.derives(),
         *gateways.derives(options),
         *tls.derives(),
         *routes.derives(),

@@ -18,6 +18,7 @@ from tripylon.api.meta import Resource
 from tripylon.api.own import Backend
 from tripylon.api.parameters import GatewayParameters
 from tripylon.api.routes import GRPCRoute, HTTPRoute
+from tripylon.findings import Finding
 from tripylon.graph import Graph, Index, Table
 from tripylon.values import Name, Ref
 
@@ -48,6 +49,9 @@ class Reached(msgspec.Struct, frozen=True, gc=False):
 REACHED: Table[Name, Reached] = Table("addresses")
 """By Gateway; empty standalone, where a gateway's addresses are those that its listeners bind."""
 
+TOLD: Table[tuple[str, Ref], tuple[Finding, ...]] = Table("told from outside")
+"""What somebody outside the build has to tell about an object, by who tells it: who runs proxies, who reads objects."""
+
 INPUTS: tuple[Table[Any, Any], ...] = (
     GATEWAY_CLASSES,
     GATEWAYS,
@@ -61,6 +65,7 @@ INPUTS: tuple[Table[Any, Any], ...] = (
     BACKENDS,
     GATEWAY_PARAMETERS,
     REACHED,
+    TOLD,
 )
 
 
