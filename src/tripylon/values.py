@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -82,6 +83,17 @@ def intersect_hostnames(one: str, other: str) -> str | None:
     if hostname_matches(other, one):
         return one
     return None
+
+
+def wider_hostnames(hostname: str) -> Iterator[str]:
+    """`hostname` itself, every wildcard that covers it from the narrowest on, and the empty string for every host."""
+    yield hostname
+    rest = hostname.removeprefix("*.").partition(".")[2]
+    while rest:
+        yield f"*.{rest}"
+        rest = rest.partition(".")[2]
+    if hostname:
+        yield ""
 
 
 def hostname_specificity(hostname: str) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from tripylon.model.listeners import owner
 from tripylon.model.order import entry_order
 from tripylon.model.plan import GatewayPlan, HostKey, HostPlan, RouteEntry, RoutePlan, RouteTable
 from tripylon.model.route_plans import ROUTE_PLANS
-from tripylon.values import Built, Name, Ref, hostname_matches, hostname_specificity
+from tripylon.values import Built, Name, Ref, hostname_matches, hostname_specificity, wider_hostnames
 
 HOSTS: Table[HostKey, HostPlan] = Table("host plans")
 
@@ -49,7 +49,9 @@ def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
     if listener is None:
         return None
     found: dict[tuple[Ref, int, int], tuple[tuple[object, ...], RouteEntry]] = {}
-    for hostname in _covering(key.hostname, listener.hostname):
+    for hostname in wider_hostnames(key.hostname):
+        if not hostname_matches(listener.hostname, hostname):
+            break
         place = key if hostname == key.hostname else _host_key(key.table, hostname)
         for route in read.lookup(ROUTES_BY_HOST, place):
             for order, part, entry in _entries(route, key, listener.name):
@@ -64,23 +66,6 @@ def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
 def _host_key(table: RouteTable, hostname: str) -> HostKey:
     """One object for all narrower hosts, since each of them holds on to the keys that it asked for."""
     return HostKey(table, hostname)
-
-
-def _covering(hostname: str, bound: str) -> Iterator[str]:
-    """`hostname` itself and every wider one up to the listener's: its wildcards, then the empty one."""
-    yield hostname
-    rest = hostname.removeprefix("*.")
-    if hostname.startswith("*."):
-        _, _, rest = rest.partition(".")
-    else:
-        _, _, rest = hostname.partition(".")
-    while rest:
-        if not hostname_matches(bound, f"*.{rest}"):
-            return
-        yield f"*.{rest}"
-        _, _, rest = rest.partition(".")
-    if hostname and not bound:
-        yield ""
 
 
 def _entries(

@@ -7,7 +7,7 @@ usable certificate is not served; its neighbours are.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cryptography import x509
@@ -23,7 +23,7 @@ from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.plan import Certificate, GatewayPlan, GatewayTls, TlsPlan
-from tripylon.values import Built, Name, Ref, intersect_hostnames
+from tripylon.values import Built, Name, Ref, intersect_hostnames, wider_hostnames
 from tripylon.world.grants import may_refer
 from tripylon.world.world import GATEWAYS, SECRETS
 
@@ -129,16 +129,14 @@ def _overlaps(read: Read, gateway: Gateway, plan: GatewayPlan, found: tuple[TlsP
     A client may then reuse one's connection for the other's host. Overlapping hostnames are told by `gateways.py`.
     """
     specs = {listener.name: listener for listener in plan.listeners}
-    hostnames = {each.listener: tuple(_presented(read, each)) for each in found}
+    sharing = sharing_names({each.listener: frozenset(_presented(read, each)) for each in found})
     places = {listener.name: place for place, listener in enumerate(plan.listeners)}
-    for one, mine in hostnames.items():
+    for one in sharing:
         others = [
             other
-            for other in hostnames
-            if other != one
-            and specs[other].port == specs[one].port
+            for other in sorted(sharing[one], key=places.__getitem__)
+            if specs[other].port == specs[one].port
             and intersect_hostnames(specs[other].hostname, specs[one].hostname) is None
-            and any(intersect_hostnames(a, b) is not None for a in mine for b in hostnames[other])
         ]
         if others:
             names = ("listener " if len(others) == 1 else "listeners ") + ", ".join(f"`{each}`" for each in others)
@@ -153,6 +151,24 @@ def _overlaps(read: Read, gateway: Gateway, plan: GatewayPlan, found: tuple[TlsP
                 field=f"spec.listeners[{places[one]}].tls.certificateRefs",
                 listener=one,
             )
+
+
+def sharing_names(names: Mapping[str, frozenset[str]]) -> dict[str, set[str]]:
+    """For each listener with certificates for these names the others of which some name covers or is one of its own."""
+    owners: dict[str, list[str]] = {}
+    for listener, own in names.items():
+        for name in own:
+            owners.setdefault(name, []).append(listener)
+    sharing: dict[str, set[str]] = {listener: set() for listener in names}
+    for name, narrow in owners.items():
+        for wider in wider_hostnames(name):
+            for one in owners.get(wider, ()):
+                sharing[one].update(narrow)
+                for other in narrow:
+                    sharing[other].add(one)
+    for listener, others in sharing.items():
+        others.discard(listener)
+    return sharing
 
 
 def _presented(read: Read, tls: TlsPlan) -> Iterator[str]:
