@@ -71,6 +71,8 @@ def plan_filters(
                 built["rewrite"] = Rewrite(rewrite.hostname, _path(rewrite.path, f"{place}.urlRewrite.path"))
             case HTTPRouteFilter(type="CORS", cors=CORS() as cors):
                 built["cors"] = _cors(cors)
+                if cors.allow_credentials and "*" in cors.expose_headers:
+                    findings.append(_exposes_all(route, f"{place}.cors.exposeHeaders"))
             case HTTPRouteFilter() | GRPCRouteFilter():
                 if each.type == "RequestHeaderModifier" and each.request_header_modifier is not None:
                     where = f"{place}.requestHeaderModifier"
@@ -179,9 +181,21 @@ def _cors(cors: CORS) -> Cors:
         origins=cors.allow_origins,
         methods=("*",) if "*" in cors.allow_methods else methods,
         headers=cors.allow_headers,
-        expose=cors.expose_headers,
+        expose=tuple(name for name in cors.expose_headers if name != "*" or not cors.allow_credentials),
         credentials=cors.allow_credentials,
         max_age_s=cors.max_age,
+    )
+
+
+def _exposes_all(route: Route, field: str) -> Finding:
+    return Finding(
+        object=route.ref,
+        severity="warning",
+        condition="Accepted",
+        reason="UnsupportedValue",
+        message=f"{route.ref} exposes all headers to requests with credentials, for which browsers take `*` as a name",
+        hint="Name the headers; until then `*` is left out",
+        field=field,
     )
 
 
