@@ -29,6 +29,7 @@ from tripylon.graph import Changes, Graph, Table
 from tripylon.model import pipeline
 from tripylon.model.options import Options
 from tripylon.model.plan import ClusterKey, HostKey, RouteTable
+from tripylon.status import attached
 from tripylon.values import Name, Ref
 from tripylon.world import world
 from tripylon.xds.cache import Group
@@ -71,7 +72,7 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
 
 def new_graph(options: Options, emit_options: EmitOptions) -> Graph:
     """A graph with all inputs and all steps, and nothing in it."""
-    placed = () if options.standalone else placement.derives()
+    placed = () if options.standalone else (*placement.derives(), *attached.derives())
     return Graph(
         inputs=(*world.INPUTS, refusals.REFUSALS),
         derives=(*pipeline.derives(options), *emit.derives(emit_options), *placed, *refusals.derives()),

@@ -6,7 +6,7 @@ a row's key is its object's own name, so that a look-up needs nothing but a refe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from tripylon.api.own import Backend
 from tripylon.api.parameters import GatewayParameters
 from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.findings import Finding
-from tripylon.graph import Graph, Index, Table
+from tripylon.graph import Changes, Graph, Index, Table
 from tripylon.values import Name, Ref
 
 Route = HTTPRoute | GRPCRoute
@@ -107,6 +107,22 @@ def delete(graph: Graph, ref: Ref) -> bool:
     if ref.kind in ("HTTPRoute", "GRPCRoute"):
         return graph.delete(ROUTES, ref)
     return graph.delete(_BY_KIND[ref.kind], ref.key)
+
+
+def find(graph: Graph, ref: Ref) -> Resource | None:
+    """An object; None when it is not there."""
+    if ref.kind in ("HTTPRoute", "GRPCRoute"):
+        return graph.get(ROUTES, ref)
+    found: Resource | None = graph.get(_BY_KIND[ref.kind], ref.key) if ref.kind in _BY_KIND else None
+    return found if found is not None and ref.group == found.GROUP else None
+
+
+def touched(changes: Changes) -> Iterator[Ref]:
+    """The objects that a flush took in, whatever of them differs, and those that went."""
+    yield from changes.keys(ROUTES)
+    for struct, table in _TABLES.items():
+        for name in changes.keys(table):
+            yield Ref(struct.GROUP, struct.__name__, *name)
 
 
 def resources(graph: Graph) -> Iterable[Resource]:

@@ -1,0 +1,38 @@
+"""Whose status a change may make out of date: a superset, worked out without looking at any status."""
+
+from __future__ import annotations
+
+from tripylon.api.kinds import KINDS
+from tripylon.api.meta import GATEWAY_GROUP
+from tripylon.graph import Changes, Graph
+from tripylon.model.gateways import CLASS_PLANS, GATEWAY_PLANS
+from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.tls import GATEWAY_TLS
+from tripylon.status.attached import ATTACHED
+from tripylon.values import Name, Ref
+from tripylon.world import world
+
+REPORTED = frozenset(
+    (kind.group, kind.name) for kind in KINDS if kind.group and "status" in kind.struct.__struct_fields__
+)
+"""Group and name of the kinds whose status we may write."""
+
+
+def concerned(changes: Changes, graph: Graph) -> set[Ref]:
+    """Objects that are there and whose status may have to be written, after a flush."""
+    found: set[Ref] = {*changes.subjects, *world.touched(changes), *changes.keys(ROUTE_PLANS)}
+    gateways = changes.keys(GATEWAY_PLANS) | changes.keys(GATEWAY_TLS) | changes.keys(world.REACHED)
+    gateways |= {gateway for gateway, _ in changes.keys(ATTACHED)}
+    found |= {gateway_ref(gateway) for gateway in gateways}
+    found |= {Ref(GATEWAY_GROUP, "GatewayClass", *name) for name in changes.keys(CLASS_PLANS)}
+    return {ref for ref in found if is_reported(ref) and world.find(graph, ref) is not None}
+
+
+def is_reported(ref: Ref) -> bool:
+    """Whether an object is of a kind whose status we may write."""
+    return (ref.group, ref.kind) in REPORTED
+
+
+def gateway_ref(gateway: Name) -> Ref:
+    """A Gateway among all objects."""
+    return Ref(GATEWAY_GROUP, "Gateway", *gateway)
