@@ -74,5 +74,17 @@ def _first_name(backend: Backend) -> str:
     """The host name to ask for when none is stated: that of the first host, if it has a name."""
     if backend.spec.dns is not None:
         return backend.spec.dns.hostname
+    return next(iter(_names(backend)), "")
+
+
+def other_names(backend: Backend) -> tuple[str, ...]:
+    """Host names that are nevertheless asked by TLS for the first one's, since one server name is sent to all."""
+    if backend.spec.tls is None or backend.spec.tls.sni:
+        return ()
+    return _names(backend)[1:]
+
+
+def _names(backend: Backend) -> tuple[str, ...]:
+    """The different names among listed hosts, without the dot that may end a whole name."""
     hosts = backend.spec.static.hosts if backend.spec.static is not None else ()
-    return next((each.host for each in hosts if not is_address(each.host)), "")
+    return tuple(dict.fromkeys(each.host.rstrip(".") for each in hosts if not is_address(each.host)))

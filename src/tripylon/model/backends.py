@@ -15,7 +15,7 @@ from tripylon.api.own import Backend
 from tripylon.api.refs import BackendObjectReference
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
-from tripylon.model.backend_tls import backend_tls
+from tripylon.model.backend_tls import backend_tls, other_names
 from tripylon.model.plan import ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RoutePlan
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.values import Built, Name, Ref, is_address, parse_duration_ms
@@ -138,7 +138,7 @@ def judge_backend(read: Read, name: Name) -> Built[bool, Finding] | None:
         return None
     fault = _fault(read, backend)
     if fault is None:
-        return Built(value=True)
+        return Built(value=True, findings=tuple(_misnamed(backend)))
     what, field = fault
     finding = Finding(
         object=backend.ref,
@@ -149,6 +149,20 @@ def judge_backend(read: Read, name: Name) -> Built[bool, Finding] | None:
         field=field,
     )
     return Built(value=False, findings=(finding,))
+
+
+def _misnamed(backend: Backend) -> Iterator[Finding]:
+    if others := other_names(backend):
+        yield Finding(
+            object=backend.ref,
+            severity="warning",
+            condition="Accepted",
+            reason="UnsupportedValue",
+            message=f"Backend `{backend.key}` asks all its hosts by TLS for the name of the first, "
+            f"also {', '.join(f'`{name}`' for name in others)}",
+            hint="State `sni` if that is meant, else make one Backend for each name",
+            field="spec.tls.sni",
+        )
 
 
 def judge_slice(read: Read, name: Name) -> Built[bool, Finding] | None:
