@@ -34,6 +34,7 @@ TRIPYLON = (sys.executable, "-m", "tripylon")
         (["proxy", "--to", "http://a", "--from", "x"], "--from: 'x' names no port"),
         (["proxy", "--to", "http://a", "--from", ":8080", "--host", "UPPER"], "spec.hostnames[0]"),
         (["gen", "schema", "Pod"], "there is no kind 'Pod'; known are GatewayClass,"),
+        (["run", "--drain-limit", "nan"], "--drain-limit: nan is not at least 0"),
         (["gen", "bootstrap"], "--ads requires an argument"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -72,6 +73,14 @@ def test_a_state_folder_that_cannot_be_made(command: Command, tmp_path: Path) ->
     assert ran.code == 1
     assert "cannot write the state directory" in ran.err
     assert "--state DIR" in ran.err
+
+
+def test_an_access_log_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
+    place = tmp_path / "missing" / "access.log"
+    ran = command("run", tmp_path, "--admin", "off", "--state", tmp_path / "state", "--access-log", place)
+    assert ran.code == 1
+    assert f"cannot write the access log {place} (No such file or directory)" in ran.err
+    assert not (tmp_path / "state").exists()
 
 
 def _fault(*_: object, **__: object) -> None:

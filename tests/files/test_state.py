@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from tripylon.errors import StartError
 from tripylon.files import state as states
-from tripylon.files.state import open_state, write_whole
+from tripylon.files.state import open_state, write_pieces, write_whole
 
 HOLD = "import sys, pathlib; from tripylon.files.state import open_state; s = open_state(pathlib.Path(sys.argv[1])); "
 
@@ -48,6 +50,27 @@ def test_not_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StartError, match=r"cannot write the state directory .*--state DIR"):
         open_state(tmp_path / "file" / "state")
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tripylon.files.state.os.pwrite", full)
+    with pytest.raises(StartError, match=r"cannot write the state directory .*No space left .*--state DIR"):
+        open_state(tmp_path)
+
+
+def test_what_could_not_be_written_leaves_nothing(tmp_path: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    with pytest.raises(OSError, match="No space"):
+        write_pieces(target, pieces())
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"old"]
 
 
 def test_only_the_owner_may_look_in(tmp_path: Path) -> None:

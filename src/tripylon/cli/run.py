@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from tripylon.cli import UsageError
 from tripylon.cli.options import EnvoyBinary, Logging, Paths, address, existing, use_envoy
+from tripylon.errors import StartError
 from tripylon.settings import ADMIN_PORT, DEFAULT_STATE, Address, Settings
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def start(settings: Settings, objects: Iterable[Resource] = ()) -> int:
     from tripylon import app
     from tripylon.cli.screen import Events, Screen
 
+    _try_access_log(settings.access_log)
     # Among events in JSON a table would be a line that no collector can read.
     show = Events() if settings.log_format == "json" else Screen(sys.stderr)
     return asyncio.run(app.run(settings, objects, show=show))
@@ -83,6 +85,17 @@ def access_log_place(text: str) -> str:
     return text if text in ("stdout", "off") else str(Path(text).absolute())
 
 
+def _try_access_log(place: str) -> None:
+    """StartError when the access log is a file that cannot be written: Envoy would refuse every listener for it."""
+    if place in ("stdout", "off"):
+        return
+    try:
+        Path(place).open("ab").close()
+    except OSError as error:
+        what = f"cannot write the access log {place} ({error.strerror})"
+        raise StartError(f"{what}; choose another file with --access-log, or `stdout` or `off`") from error
+
+
 def ip(text: str, *, flag: str) -> str:
     """The IP address in a flag's value; UsageError when it is none."""
     from ipaddress import ip_address
@@ -95,6 +108,6 @@ def ip(text: str, *, flag: str) -> str:
 
 def at_least(least: int, value: N, *, flag: str) -> N:
     """The value of a flag that has a lower bound; UsageError below it."""
-    if value < least:
-        raise UsageError(f"{flag}: {value} is less than {least}")
+    if not value >= least:  # Also what is no number at all.
+        raise UsageError(f"{flag}: {value} is not at least {least}")
     return value

@@ -196,7 +196,8 @@ class EnvoyProcess:
         key = self._launch.key()
         bootstrap_file = self._state.bootstrap_file(key)
         try:
-            write_whole(bootstrap_file, self._launch.bootstrap)
+            if not _holds(bootstrap_file, self._launch.bootstrap):
+                write_whole(bootstrap_file, self._launch.bootstrap)
             with self._state.log_file.open("ab") as log:
                 self._log_start_bytes = log.tell()
                 self._child = subprocess.Popen(
@@ -211,7 +212,12 @@ class EnvoyProcess:
         self._began_s = time.monotonic()
         self._process = identify(self._child.pid)
         if self._process:
-            write_record(self._state, Record(self._process, str(self._launch.binary), key))
+            try:
+                write_record(self._state, Record(self._process, str(self._launch.binary), key))
+            except OSError as error:
+                _log.warning(
+                    "which Envoy runs cannot be written down; the next run finds it by its socket", error=str(error)
+                )
 
     async def _answers(self) -> None:
         while self._child and self._child.poll() is None and not self._stopping.is_set():
@@ -294,6 +300,14 @@ async def _end_by(process: Process, number: Signals) -> bool:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(wait_exit(process), _TERM_LIMIT_S)
     return not is_running(process)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether the file is there with this content: an Envoy that died is started again even on a full disk."""
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _status(child: subprocess.Popen[bytes] | None) -> str:

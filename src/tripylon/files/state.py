@@ -87,14 +87,14 @@ def open_state(path: Path) -> StateDir:
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _take(lock, root)
+            return StateDir(root, _socket_folder(root), lock)
+        except BaseException:
+            os.close(lock)
+            raise
     except OSError as error:
         raise StartError(f"cannot write the state directory {root} ({error.strerror}); {_CHOOSE_ANOTHER}") from error
-    try:
-        _take(lock, root)
-        return StateDir(root, _socket_folder(root), lock)
-    except BaseException:
-        os.close(lock)
-        raise
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -106,9 +106,13 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
     """As `write_whole`, for a content that need not be in memory as a whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.writelines(pieces)
-    temporary.replace(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(pieces)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # On a full disk, half a file would be in the way of all others.
+        raise
 
 
 def _take(lock: int, root: Path) -> None:
