@@ -77,12 +77,17 @@ class OneGroup:
 
 
 class GroupPerGateway:
-    """Each Gateway's proxies get what that Gateway needs: Kubernetes."""
+    """Each Gateway's proxies get what that Gateway needs: Kubernetes.
+
+    The group of a gateway that went is kept, empty, for as long as proxies hold on to it: they are told that there is
+    nothing to serve, and have everything again when the gateway comes back.
+    """
 
     def __init__(self, *, grace_s: float, on_event: Callable[[Event], None]) -> None:
         self._grace_s = grace_s
         self._on_event = on_event
         self._groups: dict[Name, Group] = {}
+        self._gone: set[Name] = set()
         self._listeners_at: dict[Name, int] = {}
         self._flights = 0
 
@@ -90,6 +95,7 @@ class GroupPerGateway:
         """Sends what changed to the gateways that it concerns; a gateway that went takes its group with it."""
         for gateway in changes.keys(GATEWAY_PLANS):
             if graph.get(GATEWAY_PLANS, gateway) is not None:
+                self._gone.discard(gateway)
                 self._group(gateway)
         resources = 0
         for gateway, named in placement.changed(graph, changes).items():
@@ -101,9 +107,12 @@ class GroupPerGateway:
             if LDS in named and flight != before:
                 self._listeners_at[gateway] = flight
         for gateway in changes.keys(GATEWAY_PLANS):
-            if graph.get(GATEWAY_PLANS, gateway) is None:
-                self._groups.pop(gateway, None)
-                self._listeners_at.pop(gateway, None)
+            if graph.get(GATEWAY_PLANS, gateway) is None and gateway in self._groups:
+                self._gone.add(gateway)
+        for gateway in [gateway for gateway in self._gone if not self._groups[gateway].sessions]:
+            self._gone.discard(gateway)
+            self._groups.pop(gateway, None)
+            self._listeners_at.pop(gateway, None)
         return Published(self._flights, resources)
 
     def groups(self) -> Iterator[Group]:
@@ -112,11 +121,11 @@ class GroupPerGateway:
 
     def of(self, gateway: Name) -> Group | None:
         """The group of a Gateway; None when it is not one of ours."""
-        return self._groups.get(gateway)
+        return None if gateway in self._gone else self._groups.get(gateway)
 
     def programmed(self, gateway: Name) -> bool:
         """Whether at least one proxy is connected and all have the gateway's listeners as they are planned now."""
-        group = self._groups.get(gateway)
+        group = self.of(gateway)
         return group is not None and group.settled >= self._listeners_at.get(gateway, 0)
 
     def _group(self, gateway: Name) -> Group:

@@ -97,6 +97,23 @@ def test_a_gateway_that_goes_takes_its_group_with_it(engine: Engine) -> None:
     assert names(engine, "one", CDS) == ["service/default/a/80", "service/default/b/80"]
 
 
+def test_proxies_hold_on_to_a_gateway_that_goes_and_comes_back(engine: Engine) -> None:
+    two = Name("default", "two")
+    group = engine.gateways.of(two)
+    assert group is not None
+    session = group.connect(1, "pod", lambda: None)
+    engine.apply([], [gateway("two").ref])
+    assert engine.gateways.of(two) is None, "a proxy that comes now gets nothing"
+    assert not any(group.resources(url) for url in (LDS, RDS, VHDS, CDS, EDS))
+    engine.apply([gateway("two")])
+    assert engine.gateways.of(two) is group
+    assert names(engine, "two", VHDS) == ["default/two/80/*", "default/two/80/both.test"]
+    engine.apply([], [gateway("two").ref])
+    session.close()
+    engine.apply([], [gateway("one").ref])
+    assert not list(engine.gateways.groups())
+
+
 def test_nothing_is_programmed_without_a_proxy(engine: Engine) -> None:
     assert not engine.gateways.programmed(Name("default", "one"))
     assert engine.listener(Name("default", "one"), "http") == "pending"
