@@ -57,7 +57,6 @@ cluster-down: dev ## end it, and leave nothing
 	@$(CLUSTER) down
 
 test-cluster: dev ## run the tests that need a Kubernetes cluster
-	@$(CLUSTER) build
 	@$(CLUSTER) pytest tests/cluster tests/kube $(ARGS)
 
 conformance: dev ## run the official Gateway API suite

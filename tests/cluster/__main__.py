@@ -1,4 +1,4 @@
-"""`python -m tests.cluster build | up | down | exec COMMAND… | pytest … | conformance`: what the Makefile's targets call.
+"""`python -m tests.cluster build|up|down|exec|pytest|conformance`: what the Makefile's targets call.
 
 `--name NAME` chooses among clusters that run side by side; `down --all` ends them all.
 """
@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
             command = [sys.executable, "-m", "pytest", "-m", "cluster", *arguments.argv]
             # As root of a user namespace the tests do the same as root does.
             user = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
-            os.execvpe((user + command)[0], user + command, dict(os.environ) | {"TRIPYLON_TEST_CLUSTER": "1"})
+            variables = {"TRIPYLON_TEST_CLUSTER": "1", "TRIPYLON_CLUSTER_BINARY": str(build().cluster)}
+            os.execvpe((user + command)[0], user + command, dict(os.environ) | variables)
         case _:
             from tests.cluster import conformance
 

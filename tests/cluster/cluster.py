@@ -75,8 +75,9 @@ class Cluster:
         """Ends everything that up began; keep leaves the folder with the logs. False if it was not up."""
         pid = self.pid()
         if pid:
+            parent = parent_of(pid)
             os.kill(pid, signal.SIGKILL)  # the kernel kills what is in its process namespace before it is gone
-            wait_until(lambda: not self.pid(), 30, f"cluster {self.name} does not end")
+            wait_until(lambda: not (self.pid() or is_alive(parent)), 30, f"cluster {self.name} does not end")
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
         return bool(pid)
@@ -255,6 +256,17 @@ def start_time(pid: int) -> str:
     if state == "Z":
         raise ProcessLookupError(pid)
     return fields[18]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return bool(start_time(pid))
+    except OSError:
+        return False
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def enter_namespace(libc: ctypes.CDLL, descriptor: int) -> None:
