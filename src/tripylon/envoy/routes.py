@@ -84,17 +84,27 @@ def _routes(entry: RouteEntry, host: HostKey) -> Iterator[Route]:
     """The Envoy routes of one match: one, or one for each backend when backends have filters of their own."""
     rule = entry.rule
     split = not rule.broken and rule.filters.redirect is None and _needs_split(rule.destinations)
-    for share in _shares(rule.destinations) if split else (_ALL,):
-        route = Route(name=_name(entry))
-        _match(route.match, entry.match, grpc=entry.grpc)
-        if share.below < _MILLION:
-            route.match.runtime_fraction.default_value.CopyFrom(_fraction(share.below))
-        _act(route, entry, host, share)
-        policy = (share.only.filters.cors if share.only is not None else None) or rule.filters.cors
+    shares = tuple(_shares(rule.destinations)) if split else (_ALL,)
+    built = [_route(entry, host, share) for share in shares]
+    if split and rule.filters.cors is not None:
+        yield from _preflights_of_split(built, entry.match, rule.filters.cors)
+    for share, route in zip(shares, built, strict=True):
+        own = share.only.filters.cors if share.only is not None else None
+        policy = own or rule.filters.cors
         if policy is not None and route.HasField("route"):
             cors.enable(route, policy)
-            yield from _preflights(route, entry.match, policy)
+            if own or not split:
+                yield from _preflights(route, entry.match, policy)
         yield route
+
+
+def _route(entry: RouteEntry, host: HostKey, share: _Share) -> Route:
+    route = Route(name=_name(entry))
+    _match(route.match, entry.match, grpc=entry.grpc)
+    if share.below < _MILLION:
+        route.match.runtime_fraction.default_value.CopyFrom(_fraction(share.below))
+    _act(route, entry, host, share)
+    return route
 
 
 def _name(entry: RouteEntry) -> str:
@@ -102,11 +112,22 @@ def _name(entry: RouteEntry) -> str:
     return f"{entry.route.kind}/{entry.route.namespace}/{entry.route.name}/{entry.rule.name or entry.rule.index}"
 
 
-def _preflights(route: Route, match: Match, policy: Cors) -> Iterator[Route]:
+def _preflights_of_split(routes: list[Route], match: Match, policy: Cors) -> Iterator[Route]:
+    """Preflights of all shares at once: a backend that cannot be reached fails its share of requests, not of these."""
+    route = next((each for each in routes if each.HasField("route")), None)
+    if route is not None:
+        asking = Route()
+        asking.CopyFrom(route)
+        asking.match.ClearField("runtime_fraction")
+        cors.enable(asking, policy)
+        yield from _preflights(asking, match, policy, itself=False)
+
+
+def _preflights(route: Route, match: Match, policy: Cors, *, itself: bool = True) -> Iterator[Route]:
     """The OPTIONS requests by which browsers ask whether they may use a rule.
 
     Those of other origins are refused with 403, as Envoy's filter would answer 200 with all headers but the origin. A
-    rule for one method takes the others, too; a rule for all methods does so by itself.
+    rule for one method takes the others, too; a rule for all methods does so by itself, if its route is `itself` there.
     """
     asking = Route()
     asking.CopyFrom(route)
@@ -125,7 +146,7 @@ def _preflights(route: Route, match: Match, policy: Cors) -> Iterator[Route]:
         refused.match.headers.extend(cors.foreign_origin(policy))
         refused.direct_response.status = 403
         yield refused
-    if match.method not in ("", "OPTIONS"):
+    if not itself or match.method not in ("", "OPTIONS"):
         yield asking
 
 
