@@ -104,7 +104,7 @@ def test_pods_may_do_nothing_but_serve() -> None:
 
 def test_how_envoy_is_run() -> None:
     container = envoy(made())
-    assert container["image"] == "docker.io/envoyproxy/envoy:v1.40.0"
+    assert container["image"] == "envoyproxy/envoy:v1.40.0"
     assert container["command"] == ["envoy"]
     assert container["args"][:4] == [
         "-c",

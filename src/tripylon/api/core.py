@@ -41,8 +41,6 @@ class ServiceSpec(Part, frozen=True, gc=False, kw_only=True):
     UNREAD: ClassVar[tuple[str, ...]] = (
         "allocateLoadBalancerNodePorts",
         "clusterIP",
-        "clusterIPs",
-        "externalIPs",
         "externalTrafficPolicy",
         "healthCheckNodePort",
         "internalTrafficPolicy",
@@ -63,19 +61,50 @@ class ServiceSpec(Part, frozen=True, gc=False, kw_only=True):
     """Labels of the pods behind it; empty: EndpointSlices are made by somebody else."""
     external_name: str = ""
     """For type `ExternalName`: the DNS name that stands behind the Service."""
+    cluster_ips: tuple[str, ...] = msgspec.field(name="clusterIPs", default=())
+    """Addresses within the cluster, as Kubernetes chose them; read where the Service leads to a Gateway's proxies."""
+    external_ips: tuple[str, ...] = msgspec.field(name="externalIPs", default=())
+    """Addresses of nodes at which the Service is reached, too; read as `clusterIPs`."""
     publish_not_ready_addresses: bool = False
     """Whether endpoints count as ready in any state; default false."""
     traffic_distribution: str = ""
     """Preference among endpoints, such as `PreferSameZone`; empty: none."""
 
 
+class LoadBalancerIngress(Part, frozen=True, gc=False, kw_only=True):
+    """A place where a load balancer takes connections."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = ("ipMode", "ports")
+
+    ip: str = ""
+    """Its IP address; empty: it has a host name."""
+    hostname: str = ""
+    """Its host name; empty: it has an IP address."""
+
+
+class LoadBalancerStatus(Part, frozen=True, gc=False, kw_only=True):
+    """What a load balancer did."""
+
+    ingress: tuple[LoadBalancerIngress, ...] = ()
+    """Where it takes connections; empty: nowhere yet."""
+
+
+class ServiceStatus(Part, frozen=True, gc=False, kw_only=True):
+    """What the cluster did with the Service."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = ("conditions",)
+
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+    """For type `LoadBalancer`: what the load balancer did."""
+
+
 class Service(Resource, frozen=True, gc=False, kw_only=True):
     """A set of endpoints under one name."""
 
-    UNREAD: ClassVar[tuple[str, ...]] = ("status",)
-
     spec: ServiceSpec = ServiceSpec()
     """What it is."""
+    status: ServiceStatus = ServiceStatus()
+    """What the cluster did with it."""
 
 
 # --- EndpointSlice ------------------------------------------------------------------------------------------

@@ -275,6 +275,8 @@ class Client:
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     raise _broken(error, f"{method} {path}") from error
             except ApiError as error:
+                if error.not_found and not error.reason:
+                    self.discovery.forget()  # Not an object is missing but the whole path.
                 if error.status == 401 and not unauthorized:
                     unauthorized = True
                     continue

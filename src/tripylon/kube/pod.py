@@ -33,7 +33,7 @@ _USER = 65532
 class ProxySettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What an installation says about all its proxies."""
 
-    image: str = "docker.io/envoyproxy/envoy:v1.40.0"
+    image: str = "envoyproxy/envoy:v1.40.0"
     """Image with `envoy` and `bash`, for proxies whose parameters name none."""
     image_pull_policy: str = ""
     """Empty: as Kubernetes chooses by the tag."""

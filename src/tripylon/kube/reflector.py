@@ -94,6 +94,8 @@ class Reflector:
         """What is wrong; empty when nothing is."""
         self.settled = False
         """Whether it was listed once, or is known not to be for the time being."""
+        self.unreachable = False
+        """Whether, while `failing`, there is no answer at all."""
         self.known: dict[Name, str] = {}
         """The resourceVersion of each object that was told."""
         self._client, self._locate, self._sink = client, locate, sink
@@ -120,14 +122,13 @@ class Reflector:
                     continue
                 version = await self._list(path)
                 self._enter("live")
-                await self._follow(path, version)
                 fresh = False
+                await self._follow(path, version)
             except ApiError as error:
+                if not error.not_found or fresh:  # Else the kind may be gone: look before saying anything.
+                    self._fail(error)
                 fresh = error.not_found
-                self._fail(error)
                 await self._pause(self._backoff.next(error.retry_after))
-                continue
-            await asyncio.sleep(0)
 
     async def _wait_for_kind(self) -> None:
         """The kind is not served: believe it at the second look, let go of its objects, and wait."""
@@ -214,6 +215,7 @@ class Reflector:
         await self._sink.delete(name)
 
     def _fail(self, error: ApiError) -> None:
+        self.unreachable = error.unreachable
         if error.forbidden:
             self._refusals += 1
             self._enter("forbidden", error.message, settled=self._refusals >= _FORBIDDEN_COUNTS)

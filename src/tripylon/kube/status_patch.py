@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tripylon.api.gateway import GatewayClassStatus, GatewayStatus
+from tripylon.api.meta import Condition
 from tripylon.status.desired import Status, status_values
 
 Operation = dict[str, Any]
@@ -31,16 +33,12 @@ def operations(previous: Status | None, wanted: Status) -> list[Operation]:
 
 def _is_unwritten(status: Status) -> bool:
     """Whether it is what the schema fills in where nothing is stored."""
-    return bool(_initial_conditions(type(status))) and status == type(status)()
+    return isinstance(status, GatewayClassStatus | GatewayStatus) and status == type(status)()
 
 
-def _initial_conditions(kind: type[Status]) -> tuple[Any, ...]:
+def _initial_conditions(kind: type[Status]) -> tuple[Condition, ...]:
     """The conditions that the schema fills in; none for most kinds."""
-    try:
-        found: tuple[Any, ...] = getattr(kind(), "conditions", ())
-    except TypeError:  # there is no status of this kind without content
-        return ()
-    return found
+    return kind().conditions if issubclass(kind, GatewayClassStatus | GatewayStatus) else ()
 
 
 def _object(path: str, old: dict[str, _Value], new: dict[str, _Value]) -> Iterator[Operation]:

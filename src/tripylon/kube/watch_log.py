@@ -13,27 +13,29 @@ class WatchLog:
     def __init__(self) -> None:
         self._log = structlog.get_logger()
         self._states: dict[str, State] = {}
-        self._failing: set[str] = set()
+        self._away: set[str] = set()
         self._said: set[str] = set()
 
     def note(self, reflector: Reflector) -> bool:
-        """Say what is new of a list; True when it can be followed again after the server could not be asked."""
+        """Say what is new of a list; True when it can be followed again after the server was away."""
         title, state = reflector.title, reflector.state
         before = self._states.get(title, "starting")
         self._states[title] = state
         if state == before:
             return False
-        if state == "failing":
-            if not self._failing:
-                self._log.warning("the API server cannot be asked; what is known serves on", error=reflector.message)
-            self._failing.add(title)
+        if state == "failing" and reflector.unreachable:
+            if not self._away:
+                self._log.warning("the API server cannot be reached; what is known serves on", error=reflector.message)
+            self._away.add(title)
             return False
-        recovered = title in self._failing
-        self._failing.discard(title)
-        if recovered and not self._failing:
+        returned = title in self._away
+        self._away.discard(title)
+        if returned and not self._away:
             self._log.info("the API server answers again")
+        if returned and state == "live":
+            return True
         self._tell(reflector, state, before)
-        return recovered and state == "live"
+        return False
 
     def once(self, message: str) -> None:
         """Say something, the first time."""
@@ -44,7 +46,7 @@ class WatchLog:
     def forget(self, reflector: Reflector) -> None:
         """The list is followed no longer."""
         self._states.pop(reflector.title, None)
-        self._failing.discard(reflector.title)
+        self._away.discard(reflector.title)
 
     def _tell(self, reflector: Reflector, state: State, before: State) -> None:
         title = reflector.title
@@ -54,7 +56,11 @@ class WatchLog:
                 list=title,
                 error=reflector.message,
             )
+        elif state == "failing":
+            self._log.warning(
+                "a kind cannot be followed just now; what is known serves on", list=title, error=reflector.message
+            )
         elif state == "absent":
             self._log.info("waiting for a kind that the API server does not serve", list=title)
-        elif before in ("forbidden", "absent"):
+        elif before in ("forbidden", "absent", "failing"):
             self._log.info("following a kind now", list=title)
