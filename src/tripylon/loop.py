@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
+from tripylon.api.core import Secret
 from tripylon.api.meta import GATEWAY_GROUP, Resource
 from tripylon.api.own import OWN_GROUP
 from tripylon.envoy import emit, placement, refusals
@@ -26,7 +27,7 @@ from tripylon.findings import Finding
 from tripylon.fleet import Fleet, GroupPerGateway, OneGroup
 from tripylon.fleet import refusals as fleet_refusals
 from tripylon.graph import Changes, Graph, Table
-from tripylon.model import pipeline
+from tripylon.model import pipeline, tls
 from tripylon.model.options import Options
 from tripylon.model.plan import ClusterKey, HostKey, RouteTable
 from tripylon.status import attached
@@ -156,7 +157,11 @@ class Engine:
             started = time.perf_counter()
             for ref in delete:
                 world.delete(self.graph, ref)
+                if ref.kind == "Secret":
+                    tls.forget_last_good(self.graph, ref.key)
             for resource in put:
+                if isinstance(resource, Secret):
+                    tls.keep_last_good(self.graph, resource)
                 world.put(self.graph, resource)
             return self._flush(started)
 

@@ -144,7 +144,7 @@ def _endpoints(read: Read, key: ClusterKey) -> Built[Resource, Finding] | None:
 
 def _secret(read: Read, name: Name) -> Built[Resource, Finding] | None:
     certificate = read.get(CERTIFICATES, name)
-    if certificate is None or certificate.fault:
+    if certificate is None or not certificate.chain:
         return None
     return Built(make_resource(SDS, names.secret(name), to_bytes(secrets.secret(certificate))))
 

@@ -271,6 +271,8 @@ class Certificate(msgspec.Struct, frozen=True, gc=False):
     """DNS names that the leaf certificate is for, in lower case."""
     fault: str = ""
     """What is wrong with the Secret, as the end of a sentence about it; empty: nothing."""
+    last_good: bool = False
+    """Whether, in spite of the fault, there is a certificate: the one that the Secret held before."""
 
 
 class TlsPlan(msgspec.Struct, frozen=True, gc=False):

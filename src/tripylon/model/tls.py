@@ -1,7 +1,8 @@
 """Certificates: which Secrets an HTTPS listener presents, read, parsed and matched with their keys once.
 
 The invariant: nothing unparsed reaches Envoy, since it would refuse the listener as a whole. A listener without any
-usable certificate is not served; its neighbours are.
+usable certificate is not served; its neighbours are. A Secret that was good and is not any more goes on serving what it
+held, for as long as it is there: a mistake in it shall not end anybody's connections.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import datetime
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -20,12 +22,12 @@ from tripylon.api.core import Secret
 from tripylon.api.gateway import Gateway
 from tripylon.api.gateway import Listener as ListenerSpec
 from tripylon.findings import Finding
-from tripylon.graph import Derive, Index, Read, Table
+from tripylon.graph import Derive, Graph, Index, Read, Table
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.plan import Certificate, GatewayPlan, GatewayTls, TlsPlan
 from tripylon.values import Built, Name, Ref, intersect_hostnames, wider_hostnames
 from tripylon.world.grants import may_refer
-from tripylon.world.world import GATEWAYS, SECRETS
+from tripylon.world.world import GATEWAYS, LAST_GOOD_SECRETS, SECRETS
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _RSA_BITS = 2048
@@ -56,7 +58,28 @@ def derives() -> tuple[Derive[Name, Any], ...]:
 
 def _certificate(read: Read, name: Name) -> Built[Certificate, Finding] | None:
     secret = read.get(SECRETS, name)
-    return Built(parse_certificate(name, secret)) if secret is not None else None
+    if secret is None:
+        return None
+    certificate = parse_certificate(name, secret)
+    if certificate.fault and (before := read.get(LAST_GOOD_SECRETS, name)) is not None:
+        certificate = msgspec.structs.replace(parse_certificate(name, before), fault=certificate.fault, last_good=True)
+    return Built(certificate)
+
+
+def keep_last_good(graph: Graph, secret: Secret) -> None:
+    """Remember what a Secret held, if that served and what is about to come does not; to be called before it comes."""
+    known = graph.get(CERTIFICATES, secret.key)
+    if known is None or (known.fault and not known.last_good):
+        return
+    if not parse_certificate(secret.key, secret).fault:
+        graph.delete(LAST_GOOD_SECRETS, secret.key)
+    elif graph.get(LAST_GOOD_SECRETS, secret.key) is None and (before := graph.get(SECRETS, secret.key)) is not None:
+        graph.put(LAST_GOOD_SECRETS, secret.key, before)
+
+
+def forget_last_good(graph: Graph, secret: Name) -> None:
+    """A Secret is gone: nothing that it held serves any longer."""
+    graph.delete(LAST_GOOD_SECRETS, secret)
 
 
 def parse_certificate(name: Name, secret: Secret) -> Certificate:
@@ -229,6 +252,15 @@ def _listener_tls(read: Read, gateway: Gateway, listener: ListenerSpec, findings
                 f"Create Secret `{target.key}` of type kubernetes.io/tls",
                 field,
             )
+        elif certificate.last_good:
+            complain(
+                "InvalidCertificateRef",
+                f"goes on with the certificate that Secret `{target.key}` held before: it {certificate.fault} now",
+                "Put a PEM certificate chain into `tls.crt` and its unencrypted key into `tls.key`; to have the "
+                "certificate withdrawn, delete the Secret",
+                field,
+            )
+            names.append(target.key)
         elif certificate.fault:
             complain(
                 "InvalidCertificateRef",

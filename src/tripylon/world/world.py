@@ -52,6 +52,9 @@ REACHED: Table[Name, Reached] = Table("addresses")
 TOLD: Table[tuple[str, Ref], tuple[Finding, ...]] = Table("told from outside")
 """What somebody outside the build has to tell about an object, by who tells it: who runs proxies, who reads objects."""
 
+LAST_GOOD_SECRETS: Table[Name, Secret] = Table("last good secrets")
+"""Secrets as they were before they became unusable: see `model/tls.py`."""
+
 INPUTS: tuple[Table[Any, Any], ...] = (
     GATEWAY_CLASSES,
     GATEWAYS,
@@ -66,6 +69,7 @@ INPUTS: tuple[Table[Any, Any], ...] = (
     GATEWAY_PARAMETERS,
     REACHED,
     TOLD,
+    LAST_GOOD_SECRETS,
 )
 
 
