@@ -7,7 +7,7 @@ a proxy that connects has everything at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ from tripylon.envoy import emit, placement
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.values import Name
-from tripylon.xds.cache import Group, Refusal
+from tripylon.xds.cache import Counters, Group, Refusal
 from tripylon.xds.events import Event
 from tripylon.xds.snapshot import LDS
 
@@ -90,6 +90,8 @@ class GroupPerGateway:
         self._gone: set[Name] = set()
         self._listeners_at: dict[Name, int] = {}
         self._flights = 0
+        self._past = Counters()
+        """What the groups that are gone had counted."""
 
     def publish(self, graph: Graph, changes: Changes) -> Published:
         """Sends what changed to the gateways that it concerns; a gateway that went takes its group with it."""
@@ -111,13 +113,17 @@ class GroupPerGateway:
                 self._gone.add(gateway)
         for gateway in [gateway for gateway in self._gone if not self._groups[gateway].sessions]:
             self._gone.discard(gateway)
-            self._groups.pop(gateway, None)
+            self._past = _sum((self._past, self._groups.pop(gateway).counters))
             self._listeners_at.pop(gateway, None)
         return Published(self._flights, resources)
 
     def groups(self) -> Iterator[Group]:
         """One for each Gateway."""
         yield from self._groups.values()
+
+    def totals(self) -> Counters:
+        """What all groups counted, those that are gone included."""
+        return _sum((self._past, *(group.counters for group in self._groups.values())))
 
     def of(self, gateway: Name) -> Group | None:
         """The group of a Gateway; None when it is not one of ours."""
@@ -133,3 +139,11 @@ class GroupPerGateway:
         if group is None:
             group = self._groups[gateway] = Group(grace_s=self._grace_s, on_event=self._on_event)
         return group
+
+
+def _sum(counted: Iterable[Counters]) -> Counters:
+    total = Counters()
+    for each in counted:
+        for field in Counters.__struct_fields__:
+            setattr(total, field, getattr(total, field) + getattr(each, field))
+    return total

@@ -81,18 +81,28 @@ class ControllerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Name of this replica in the election; empty: the host's name."""
     controller_name: str = "gateway.tripylon.dev/controller"
     """controllerName of the GatewayClasses that are ours."""
-    watch_namespaces: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
     """Namespaces whose objects count; empty: all."""
+    secret_namespaces: tuple[str, ...] = ()
+    """Namespaces whose Secrets may be listed; empty: the same as `namespaces`."""
+    lease: str = "tripylon"
+    """Name of the Lease by which replicas choose their leader."""
     xds: Address = Address("0.0.0.0", 9977)  # noqa: S104 - proxies come from other pods
     """Where proxies get their configuration."""
-    xds_service: str = "tripylon-xds"
-    """Name of the Service in front of all replicas' xDS."""
+    xds_service: str = "tripylon.tripylon-system.svc.cluster.local"
+    """DNS name by which proxies reach the replicas' xDS."""
+    xds_secret: str = "tripylon-xds-tls"  # noqa: S105 - the name of an object
+    """Secret with the certificate of `xds_service`."""
     health: Address = Address("0.0.0.0", 9093)  # noqa: S104 - probes come from outside the pod
-    """Where `/healthz`, `/readyz` and `/metrics` are answered."""
+    """Where `/healthz` and `/readyz` are answered."""
+    metrics: Address = Address("0.0.0.0", 9092)  # noqa: S104 - so does who collects them
+    """Where `/metrics` is answered."""
     proxy_image: str = ""
     """Image of proxies whose GatewayParameters name none; empty: stock Envoy."""
-    log_level: LogLevel = "info"
-    log_format: LogFormat = "json"
+    proxy_pull_policy: str = ""
+    """imagePullPolicy of that image; empty: as Kubernetes chooses by its tag."""
+    proxy_ca: str = "/etc/ssl/certs/ca-certificates.crt"
+    """File in the proxies' image with the certificate authorities that are trusted where nothing else is said."""
     access_log: str = "stdout"
     """`stdout`, `off`, or the path of a file in the proxies' pods."""
 

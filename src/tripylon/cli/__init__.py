@@ -69,6 +69,12 @@ COMMANDS = (
         ("tripylon envoy examples/quickstart", "tripylon envoy . --gateway default/edge | jq '.listeners'"),
     ),
     Command(
+        "controller",
+        "tripylon.cli.controller:controller",
+        "Serve the Gateways of a Kubernetes cluster; what `tripylon gen install` runs.",
+        ("tripylon controller", "tripylon controller --kubeconfig ~/.kube/config --namespaces shop,blog"),
+    ),
+    Command(
         "gen",
         "tripylon.cli.gen:app",
         "Write what other tools need: definitions, editor schemas, an Envoy bootstrap.",

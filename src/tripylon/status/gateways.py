@@ -77,12 +77,12 @@ def gateway_status(
     )
     scribe = scribe.over(gateway.status.conditions)
     accepted = _accepted(findings, listeners, scribe)
-    addresses = plan.addresses if options.standalone else (graph.get(REACHED, gateway.key) or Reached()).addresses
+    reached = Reached(plan.addresses) if options.standalone else graph.get(REACHED, gateway.key) or Reached()
     return GatewayStatus(
-        addresses=tuple(_address(value) for value in addresses),
+        addresses=tuple(_address(value) for value in reached.addresses),
         conditions=(
             accepted,
-            _programmed(addresses, accepted, findings, listeners, scribe),
+            _programmed(reached, accepted, findings, listeners, scribe),
             _resolved(findings, listeners, scribe),
         ),
         listeners=tuple(each.status for each in listeners),
@@ -108,7 +108,7 @@ def _accepted(findings: tuple[Finding, ...], listeners: tuple[_Judged, ...], scr
 
 
 def _programmed(
-    addresses: tuple[str, ...],
+    reached: Reached,
     accepted: Condition,
     findings: tuple[Finding, ...],
     listeners: tuple[_Judged, ...],
@@ -119,7 +119,7 @@ def _programmed(
         return scribe.write("Programmed", "False", "Invalid", "The Gateway is not accepted.")
     if faults := about(findings, "Programmed"):
         return scribe.write("Programmed", "False", worst(faults), joined(faults))
-    if not addresses:
+    if not reached.addresses and reached.awaited:
         return scribe.write("Programmed", "False", "AddressNotAssigned", "The Gateway has no address yet.")
     if waiting := [each.name for each in listeners if each.state == "pending"]:
         return scribe.write("Programmed", "False", "Pending", f"The proxies have not taken {_named(waiting)} yet.")

@@ -44,6 +44,8 @@ class Reached(msgspec.Struct, frozen=True, gc=False):
     """IP addresses or host names that lead to the gateway."""
     unusable: tuple[str, ...] = ()
     """Addresses that the Gateway asks for and does not get."""
+    awaited: bool = True
+    """Whether it cannot be reached without an address; not so where somebody else runs the proxies."""
 
 
 REACHED: Table[Name, Reached] = Table("addresses")

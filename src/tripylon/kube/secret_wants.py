@@ -1,0 +1,68 @@
+"""Which Secrets are needed: those that Gateways and Backends name.
+
+Where not all Secrets may be listed, these are followed one by one. Kept up by what changes, so that a change costs as
+much as the objects in it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from tripylon.api.gateway import Gateway
+from tripylon.api.meta import GATEWAY_GROUP, Resource
+from tripylon.api.own import OWN_GROUP, Backend
+from tripylon.graph import Changes, Graph
+from tripylon.values import Ref
+from tripylon.world.world import BACKENDS, GATEWAYS
+
+
+class SecretWants:
+    """The Secrets that are named now, by how many objects each."""
+
+    def __init__(self) -> None:
+        self._named: dict[Ref, frozenset[Ref]] = {}
+        self._counts: Counter[Ref] = Counter()
+
+    @property
+    def refs(self) -> frozenset[Ref]:
+        """All of them."""
+        return frozenset(self._counts)
+
+    def changed(self, graph: Graph, changes: Changes) -> bool:
+        """Take in a change; whether other Secrets are named now."""
+        gateways, backends = changes.keys(GATEWAYS), changes.keys(BACKENDS)
+        if not (gateways or backends):
+            return False
+        before = self.refs
+        for name in gateways:
+            self._take(Ref(GATEWAY_GROUP, "Gateway", *name), graph.get(GATEWAYS, name))
+        for name in backends:
+            self._take(Ref(OWN_GROUP, "Backend", *name), graph.get(BACKENDS, name))
+        return self.refs != before
+
+    def _take(self, source: Ref, resource: Resource | None) -> None:
+        now = frozenset(_named(resource)) if resource is not None else frozenset()
+        before = self._named.pop(source, frozenset())
+        if now:
+            self._named[source] = now
+        self._counts.update(now - before)
+        for ref in before - now:
+            self._counts[ref] -= 1
+            if not self._counts[ref]:
+                del self._counts[ref]
+
+
+def _named(resource: Resource) -> Iterator[Ref]:
+    namespace = resource.metadata.namespace
+    if isinstance(resource, Gateway):
+        for listener in resource.spec.listeners:
+            for ref in listener.tls.certificate_refs if listener.tls is not None else ():
+                if (ref.group, ref.kind or "Secret") == ("", "Secret"):
+                    yield Ref("", "Secret", ref.namespace or namespace, ref.name)
+    if isinstance(resource, Backend) and (tls := resource.spec.tls) is not None:
+        if tls.secret_ref is not None:
+            yield Ref("", "Secret", namespace, tls.secret_ref.name)
+        for authority in tls.ca_certificate_refs:
+            if authority.kind == "Secret":
+                yield Ref("", "Secret", namespace, authority.name)

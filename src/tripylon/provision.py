@@ -1,0 +1,171 @@
+"""From what is planned for Gateways to what runs for them, and from there to where they are reached.
+
+Told of each change of the graph, it hands the deployer the objects of the Gateways concerned and gives the graph the
+addresses that their Services got. The invariant: the deployer knows what is wanted of every Gateway of ours, whether
+or not this replica leads, so that a new leader can begin at once. Read `kube/manifests.py` for what is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from tripylon.api.gateway import Gateway
+from tripylon.api.parameters import GatewayParameters
+from tripylon.envoy.bootstrap_kubernetes import AUTHORITY_FILE, bootstrap_kubernetes, sds_files
+from tripylon.findings import Finding
+from tripylon.graph import Changes
+from tripylon.kube import addresses, manifests, names, parameters
+from tripylon.kube.deploy import Deployer
+from tripylon.kube.pod import ProxySettings
+from tripylon.loop import Engine
+from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.plan import GatewayPlan
+from tripylon.settings import Address
+from tripylon.values import Name
+from tripylon.world.world import GATEWAY_CLASSES, GATEWAY_PARAMETERS, GATEWAYS, SERVICES, Reached
+
+_TELLER = "provisioner"
+
+
+class ControlPlane(msgspec.Struct, frozen=True, gc=False):
+    """Where and by what proxies find the control plane."""
+
+    xds: Address
+    """DNS name and port; the name is the one in the certificate, too."""
+    authority: Callable[[], bytes]
+    """The certificates to trust, in PEM, as they are now."""
+
+
+class Provisioner:
+    """Keeps the deployer and the graph in step. `changed` is to be called after each change of the graph."""
+
+    def __init__(
+        self, engine: Engine, deployer: Deployer, control_plane: ControlPlane, settings: ProxySettings
+    ) -> None:
+        self._engine, self._deployer, self._control_plane = engine, deployer, control_plane
+        self._settings = settings
+        self._services: dict[Name, Name] = {}
+        """Gateway → the Service in front of its proxies."""
+        self._behind: dict[Name, Name] = {}
+        """The other way round."""
+        self._complaints: set[Name] = set()
+
+    def changed(self, changes: Changes) -> None:
+        """Something changed: what it means for the proxies of some Gateways, and for where they are reached."""
+        concerned = self._concerned(changes)
+        for name in concerned:
+            self._provide(name)
+        for service in changes.keys(SERVICES):
+            if (gateway := self._behind.get(service)) is not None:
+                concerned.setdefault(gateway)
+                if self._engine.graph.get(SERVICES, service) is None:
+                    self._deployer.restore(gateway)
+        if concerned:
+            self._reach(concerned)
+
+    def renew(self) -> None:
+        """The authority changed: all proxies are to know it."""
+        for gateway in list(self._engine.graph.rows(GATEWAY_PLANS)):
+            self._provide(gateway)
+
+    def service_account(self, gateway: Name) -> str | None:
+        """Whose token proves a Gateway's proxies: see `kube.tokens.TokenReviewer`."""
+        found = self._engine.graph.get(GATEWAYS, gateway)
+        if found is None or self._engine.graph.get(GATEWAY_PLANS, gateway) is None:
+            return None
+        if self._parameters(found).self_managed:
+            return ""
+        return names.proxy_name(gateway.name, found.spec.gateway_class_name)
+
+    def _concerned(self, changes: Changes) -> dict[Name, None]:
+        """Gateways whose proxies may have to be run otherwise, in a stable order."""
+        found: dict[Name, None] = dict.fromkeys(sorted(changes.keys(GATEWAYS) | changes.keys(GATEWAY_PLANS)))
+        if changes.keys(GATEWAY_CLASSES) or changes.keys(GATEWAY_PARAMETERS):
+            found |= dict.fromkeys(self._engine.graph.rows(GATEWAY_PLANS))
+        return found
+
+    # --- What runs ---------------------------------------------------------------------------------------------------
+
+    def _provide(self, name: Name) -> None:
+        graph = self._engine.graph
+        gateway, plan = graph.get(GATEWAYS, name), graph.get(GATEWAY_PLANS, name)
+        self._behind.pop(self._services.pop(name, name), None)
+        if gateway is None or plan is None:
+            self._deployer.forget(name)
+            self._complaints.discard(name)
+            return
+        self._services[name] = _service(gateway)
+        self._behind[self._services[name]] = name
+        try:
+            objects = self._manifests(gateway, plan)
+        except ValueError as error:
+            self._complain(gateway, str(error))
+        else:
+            self._complain(gateway, "")
+            self._deployer.want(gateway, objects)
+
+    def _manifests(self, gateway: Gateway, plan: GatewayPlan) -> tuple[manifests.Object, ...]:
+        """The objects of a Gateway; ValueError when its parameters cannot be followed."""
+        xds = self._control_plane.xds
+        return manifests.manifests(
+            gateway,
+            gateway.spec.gateway_class_name,
+            self._parameters(gateway),
+            ports=[manifests.ListenerPort(each.port) for each in plan.listeners if each.usable],
+            addresses=addresses.requested(gateway),
+            bootstrap=bootstrap_kubernetes(str(gateway.key), ads=(xds.host, xds.port), server_name=xds.host),
+            files={**sds_files(), AUTHORITY_FILE: self._control_plane.authority().decode()},
+            settings=self._settings,
+        )
+
+    def _parameters(self, gateway: Gateway) -> parameters.Parameters:
+        """What the GatewayParameters of the class and of the Gateway say, where they are there."""
+        graph = self._engine.graph
+        class_ = graph.get(GATEWAY_CLASSES, Name("", gateway.spec.gateway_class_name))
+        of_class = class_.spec.parameters_ref if class_ is not None else None
+        of_gateway = gateway.spec.infrastructure.parameters_ref if gateway.spec.infrastructure else None
+        found: list[GatewayParameters | None] = [
+            graph.get(GATEWAY_PARAMETERS, Name(of_class.namespace, of_class.name)) if of_class else None,
+            graph.get(GATEWAY_PARAMETERS, Name(gateway.metadata.namespace, of_gateway.name)) if of_gateway else None,
+        ]
+        return parameters.merged(*found)
+
+    def _complain(self, gateway: Gateway, what: str) -> None:
+        """Tell that parameters cannot be followed; what ran before runs on. Nothing: they can."""
+        if not what and gateway.key not in self._complaints:
+            return
+        finding = Finding(
+            object=gateway.ref,
+            condition="Accepted",
+            reason="InvalidParameters",
+            message=f"The parameters of Gateway `{gateway.key}` cannot be followed: {what}",
+            hint="Correct the overlay in the GatewayParameters of the Gateway or of its class",
+        )
+        self._engine.tell(_TELLER, gateway.ref, (finding,) if what else ())
+        self._complaints.add(gateway.key)
+        if not what:
+            self._complaints.discard(gateway.key)
+
+    # --- Where it is reached -----------------------------------------------------------------------------------------
+
+    def _reach(self, gateways: Iterable[Name]) -> None:
+        reached: Mapping[Name, Reached | None] = {gateway: self._reached(gateway) for gateway in gateways}
+        self._engine.reach(reached)
+
+    def _reached(self, name: Name) -> Reached | None:
+        """Where a Gateway is reached; None: it is not one of ours."""
+        graph = self._engine.graph
+        gateway = graph.get(GATEWAYS, name)
+        if gateway is None or graph.get(GATEWAY_PLANS, name) is None:
+            return None
+        if self._parameters(gateway).self_managed:
+            return Reached(addresses=addresses.requested(gateway), awaited=False)
+        return addresses.reached(gateway, graph.get(SERVICES, _service(gateway)))
+
+
+def _service(gateway: Gateway) -> Name:
+    """The Service in front of a Gateway's proxies."""
+    metadata = gateway.metadata
+    return Name(metadata.namespace, names.proxy_name(metadata.name, gateway.spec.gateway_class_name))
