@@ -272,7 +272,6 @@ class Replica:
 
     def _lead(self) -> None:
         assert self._tasks is not None
-        _log.info("leading: this replica writes status and runs the proxies")
         self._deploying = self._tasks.create_task(_until_cancelled(self._deployer))
         self._reporter.start()
 

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import os
 import ssl
-import tempfile
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -20,6 +19,7 @@ import msgspec
 
 from tripylon.errors import TripylonError
 from tripylon.kube.config import ClusterConfig, Exec, Pem
+from tripylon.pem import load_pair
 
 _EXEC_TIMEOUT_S = 60.0
 _EARLY_S = 10.0
@@ -93,7 +93,7 @@ class Credentials:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             if certificate is not None:
-                _load_chain(context, certificate, key)
+                load_pair(context, _bytes(certificate), _bytes(key) if key is not None else b"")
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError.
             if self._tls is not None:
                 return self._tls[1]  # A replacement that is half written: the next look finds it whole.
@@ -193,15 +193,6 @@ def _exec_info(plugin: Exec, config: ClusterConfig) -> str:
         }
     info = {"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": spec}
     return msgspec.json.encode(info).decode()
-
-
-def _load_chain(context: ssl.SSLContext, certificate: Pem, key: Pem | None) -> None:
-    """Python's ssl reads certificates and keys from files only, so texts pass through a private one for a moment."""
-    with tempfile.TemporaryDirectory(prefix="tripylon-") as folder:
-        chain = Path(folder) / "chain.pem"
-        chain.touch(mode=0o600)
-        chain.write_bytes(_bytes(certificate) + b"\n" + (_bytes(key) if key is not None else b""))
-        context.load_cert_chain(chain)
 
 
 def _bytes(pem: Pem) -> bytes:

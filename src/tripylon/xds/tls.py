@@ -5,12 +5,10 @@ The invariant: whoever holds a `Certificate` always finds a whole, matching pair
 
 from __future__ import annotations
 
-import os
 import ssl
-import tempfile
-from pathlib import Path
 
 from tripylon.errors import TripylonError
+from tripylon.pem import load_pair
 
 
 class CertificateError(TripylonError):
@@ -37,13 +35,8 @@ def _context(chain: bytes, key: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
-    # The ssl module reads files only; these are our own for as long as it reads, and nobody else's.
-    with tempfile.TemporaryDirectory(prefix="tripylon-") as folder:
-        place = Path(folder, "tls.pem")
-        with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(key.rstrip() + b"\n" + chain)
-        try:
-            context.load_cert_chain(place)
-        except (ssl.SSLError, ValueError) as error:
-            raise CertificateError(f"The certificate for proxies and its key cannot be used: {error}") from error
+    try:
+        load_pair(context, chain, key)
+    except (ssl.SSLError, ValueError) as error:
+        raise CertificateError(f"The certificate for proxies and its key cannot be used: {error}") from error
     return context
