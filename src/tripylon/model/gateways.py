@@ -14,11 +14,13 @@ from typing import Any
 from tripylon.api.gateway import AllowedRoutes, Gateway
 from tripylon.api.gateway import Listener as ListenerSpec
 from tripylon.api.meta import GATEWAY_GROUP
-from tripylon.findings import Finding, Severity
+from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
+from tripylon.model.listener_findings import about_listener
 from tripylon.model.options import Options
 from tripylon.model.parameters import class_parameters, gateway_parameters
 from tripylon.model.plan import GatewayPlan, Listener, Namespaces
+from tripylon.model.unread import unread
 from tripylon.values import Built, Name, intersect_hostnames, is_address
 from tripylon.world.world import GATEWAY_CLASSES, GATEWAYS, REACHED
 
@@ -60,8 +62,8 @@ def _plan_class(read: Read, name: Name, options: Options) -> Built[bool, Finding
     class_ = read.get(GATEWAY_CLASSES, name)
     if class_ is None or class_.spec.controller_name != options.controller_name:
         return None
-    finding = class_parameters(read, class_, options)
-    return Built(value=finding is None, findings=(finding,) if finding is not None else ())
+    findings = class_parameters(read, class_, options)
+    return Built(value=not findings, findings=findings)
 
 
 def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan, Finding] | None:
@@ -74,7 +76,7 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
     if not options.standalone:
         addresses = (options.bind_address,)
         findings.extend(_not_granted(read, gateway))
-    findings.extend(_unsupported(read, gateway, options))
+    findings.extend(gateway_parameters(read, gateway, options))
     accepted = _accepted(findings)
     refused = _refused_among_themselves(gateway, options)
     if options.standalone and accepted:
@@ -83,7 +85,7 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
         findings.extend(found)
     listeners = tuple(_listener(gateway, listener, refused, findings) for listener in gateway.spec.listeners)
     findings.extend(_overlaps(gateway, refused))
-    findings.extend(_unread_options(gateway))
+    findings.extend(unread(gateway))
     return Built(GatewayPlan(name, addresses, listeners, accepted), tuple(findings))
 
 
@@ -117,7 +119,7 @@ def _kinds(gateway: Gateway, listener: ListenerSpec, findings: list[Finding]) ->
     for group, kind in pairs:
         if (group, kind) not in served:
             findings.append(
-                _about(
+                about_listener(
                     gateway,
                     listener,
                     "ResolvedRefs",
@@ -217,7 +219,7 @@ def _sockets(read: Read, name: Name, options: Options) -> Built[tuple[tuple[str,
         return None
     found: list[Finding] = []
     addresses = _addresses(gateway, options, found)
-    found.extend(_unsupported(read, gateway, options))
+    found.extend(gateway_parameters(read, gateway, options))
     if not _accepted(found):
         return None
     refused = _refused_among_themselves(gateway, options)
@@ -245,7 +247,7 @@ def _refused_alone(gateway: Gateway, options: Options) -> dict[str, tuple[Findin
 def _faults(gateway: Gateway, listener: ListenerSpec, options: Options) -> Iterator[Finding]:
     mode = (listener.tls.mode if listener.tls else None) or "Terminate"
     if listener.protocol not in ROUTE_KINDS:
-        yield _about(
+        yield about_listener(
             gateway,
             listener,
             "Accepted",
@@ -255,7 +257,7 @@ def _faults(gateway: Gateway, listener: ListenerSpec, options: Options) -> Itera
             field="protocol",
         )
     elif listener.protocol == "HTTPS" and mode != "Terminate":
-        yield _about(
+        yield about_listener(
             gateway,
             listener,
             "Accepted",
@@ -265,7 +267,7 @@ def _faults(gateway: Gateway, listener: ListenerSpec, options: Options) -> Itera
             field="tls.mode",
         )
     elif listener.filters is not None:
-        yield _about(
+        yield about_listener(
             gateway,
             listener,
             "Accepted",
@@ -274,8 +276,8 @@ def _faults(gateway: Gateway, listener: ListenerSpec, options: Options) -> Itera
             hint="Put the filters into the routes",
             field="filters",
         )
-    elif listener.protocol == "HTTPS" and gateway.spec.tls is not None and gateway.spec.tls.frontend is not None:
-        yield _about(
+    elif listener.protocol == "HTTPS" and _verifies_clients(gateway, listener.port):
+        yield about_listener(
             gateway,
             listener,
             "Accepted",
@@ -285,7 +287,7 @@ def _faults(gateway: Gateway, listener: ListenerSpec, options: Options) -> Itera
             hint="Leave `spec.tls.frontend` out to serve without client certificates",
         )
     elif listener.port in options.reserved_ports:
-        yield _about(
+        yield about_listener(
             gateway,
             listener,
             "Accepted",
@@ -295,7 +297,7 @@ def _faults(gateway: Gateway, listener: ListenerSpec, options: Options) -> Itera
             field="port",
         )
     elif listener.port < 1024 and not options.privileged_ports:
-        yield _about(
+        yield about_listener(
             gateway,
             listener,
             "Accepted",
@@ -304,6 +306,15 @@ def _faults(gateway: Gateway, listener: ListenerSpec, options: Options) -> Itera
             hint="Use a port from 1024 on, run as root, or lower net.ipv4.ip_unprivileged_port_start",
             field="port",
         )
+
+
+def _verifies_clients(gateway: Gateway, port: int) -> bool:
+    """Whether clients of a port must show a certificate: by the port's own settings, else by the default ones."""
+    frontend = gateway.spec.tls.frontend if gateway.spec.tls is not None else None
+    if frontend is None:
+        return False
+    config = next((each.tls for each in frontend.per_port if each.port == port), frontend.default)
+    return config.validation is not None
 
 
 def _conflicts(gateway: Gateway, listeners: Iterable[ListenerSpec]) -> dict[str, tuple[Finding, ...]]:
@@ -327,22 +338,6 @@ def _conflicts(gateway: Gateway, listeners: Iterable[ListenerSpec]) -> dict[str,
     return refused
 
 
-def _unread_options(gateway: Gateway) -> Iterator[Finding]:
-    for listener in gateway.spec.listeners:
-        options = ", ".join(f"`{key}`" for key in sorted(listener.tls.options)) if listener.tls is not None else ""
-        if options:
-            yield _about(
-                gateway,
-                listener,
-                "Accepted",
-                "UnsupportedValue",
-                f"has TLS options that nobody here reads: {options}",
-                hint="Remove them",
-                field="tls.options",
-                severity="warning",
-            )
-
-
 def _overlaps(gateway: Gateway, refused: dict[str, tuple[Finding, ...]]) -> Iterator[Finding]:
     """HTTPS listeners of one port whose hostnames overlap: a client may reuse one's connection for the other's host."""
     served = [each for each in gateway.spec.listeners if each.protocol == "HTTPS" and each.name not in refused]
@@ -355,7 +350,7 @@ def _overlaps(gateway: Gateway, refused: dict[str, tuple[Finding, ...]]) -> Iter
             and intersect_hostnames(other.hostname.lower(), listener.hostname.lower()) is not None
         ]
         if others:
-            yield _about(
+            yield about_listener(
                 gateway,
                 listener,
                 "OverlappingTLSConfig",
@@ -374,8 +369,8 @@ def _names(names: list[str]) -> str:
 def _conflict(gateway: Gateway, listener: ListenerSpec, reason: str, what: str, cure: str) -> tuple[Finding, ...]:
     hint = f"Give it {cure}"
     return (
-        _about(gateway, listener, "Conflicted", reason, what, hint=hint),
-        _about(gateway, listener, "Accepted", reason, what, hint=hint),
+        about_listener(gateway, listener, "Conflicted", reason, what, hint=hint),
+        about_listener(gateway, listener, "Accepted", reason, what, hint=hint),
     )
 
 
@@ -390,7 +385,7 @@ def _taken_by_others(
         if owner is None or listener.name in refused:
             continue
         taken[listener.name] = (
-            _about(
+            about_listener(
                 gateway,
                 listener,
                 "Accepted",
@@ -412,56 +407,3 @@ def _owner(read: Read, address: str, port: int) -> Name | None:
         return (not created, created, name)
 
     return min(read.members(SOCKETS_BY_PLACE, (address, port)), key=age, default=None)
-
-
-def _unsupported(read: Read, gateway: Gateway, options: Options) -> Iterator[Finding]:
-    """What a gateway asks for as a whole that is not there: it is told, and the rest serves."""
-    parameters = gateway_parameters(read, gateway, options)
-    if parameters is not None:
-        yield parameters
-    if gateway.spec.default_scope == "All":
-        yield Finding(
-            object=gateway.ref,
-            severity="warning",
-            condition="Accepted",
-            reason="UnsupportedValue",
-            message=f"Gateway `{gateway.key}` offers itself as default gateway, which is not supported",
-            hint="Name the Gateway in the `parentRefs` of each route",
-            field="spec.defaultScope",
-        )
-    if gateway.spec.tls is not None and gateway.spec.tls.backend is not None:
-        yield Finding(
-            object=gateway.ref,
-            severity="warning",
-            condition="ResolvedRefs",
-            reason="InvalidClientCertificateRef",
-            message=f"Gateway `{gateway.key}` asks for a client certificate towards backends, which is not supported; "
-            "none is presented",
-            hint="Use `spec.tls.secretRef` of a Backend",
-            field="spec.tls.backend",
-        )
-
-
-def _about(
-    gateway: Gateway,
-    listener: ListenerSpec,
-    condition: str,
-    reason: str,
-    what: str,
-    *,
-    hint: str = "",
-    field: str = "",
-    severity: Severity = "error",
-) -> Finding:
-    """A finding on one listener; `what` follows the listener's name in the sentence."""
-    place = next(i for i, each in enumerate(gateway.spec.listeners) if each.name == listener.name)
-    return Finding(
-        object=gateway.ref,
-        severity=severity,
-        condition=condition,
-        reason=reason,
-        message=f"Listener `{listener.name}` of Gateway `{gateway.key}` {what}",
-        hint=hint,
-        field=f"spec.listeners[{place}]" + (f".{field}" if field else ""),
-        listener=listener.name,
-    )

@@ -17,23 +17,23 @@ from tripylon.world.world import GATEWAY_PARAMETERS
 KIND = "GatewayParameters"
 
 
-def class_parameters(read: Read, class_: GatewayClass, options: Options) -> Finding | None:
-    """What is wrong with the parameters that a class refers to; None: nothing, or there are none."""
+def class_parameters(read: Read, class_: GatewayClass, options: Options) -> tuple[Finding, ...]:
+    """What is wrong with the parameters that a class refers to; empty: nothing, or there are none."""
     ref = class_.spec.parameters_ref
     if ref is None:
-        return None
+        return ()
     fault = _fault(read, ref.group, ref.kind, Name(ref.namespace, ref.name), options)
-    return _finding(class_.ref, f"GatewayClass `{class_.key}`", fault, "spec.parametersRef") if fault else None
+    return (_finding(class_.ref, f"GatewayClass `{class_.key}`", fault, "spec.parametersRef"),) if fault else ()
 
 
-def gateway_parameters(read: Read, gateway: Gateway, options: Options) -> Finding | None:
-    """What is wrong with the parameters that a Gateway refers to; None: nothing, or there are none."""
+def gateway_parameters(read: Read, gateway: Gateway, options: Options) -> tuple[Finding, ...]:
+    """What is wrong with the parameters that a Gateway refers to; empty: nothing, or there are none."""
     ref = gateway.spec.infrastructure.parameters_ref if gateway.spec.infrastructure else None
     if ref is None:
-        return None
+        return ()
     fault = _fault(read, ref.group, ref.kind, Name(gateway.metadata.namespace, ref.name), options)
     place = "spec.infrastructure.parametersRef"
-    return _finding(gateway.ref, f"Gateway `{gateway.key}`", fault, place) if fault else None
+    return (_finding(gateway.ref, f"Gateway `{gateway.key}`", fault, place),) if fault else ()
 
 
 def _fault(read: Read, group: str, kind: str, name: Name, options: Options) -> tuple[str, str] | None:

@@ -41,6 +41,8 @@ class _Fault(NamedTuple):
     field: str
     message: str
     hint: str
+    dropped: str = ""
+    """The part that is not served, as it begins the message of `PartiallyInvalid`; empty: all is served."""
 
 
 def plan_http_rules(read: Read, route: HTTPRoute, findings: list[Finding]) -> tuple[RulePlan, ...]:
@@ -110,7 +112,7 @@ class _Builder:
                     object=self.route.ref,
                     condition="PartiallyInvalid" if works else "Accepted",
                     reason="UnsupportedValue",
-                    message=f"Dropped Rule: {message}" if works else message,
+                    message=f"Dropped {fault.dropped}: {message}" if works and fault.dropped else message,
                     hint=fault.hint,
                     field=fault.field,
                 )
@@ -119,27 +121,30 @@ class _Builder:
 
     def _matches(self, place: str, builds: Iterable[Callable[[], Match]]) -> tuple[Match, ...]:
         found: list[Match] = []
+        errors: list[tuple[int, MatchError]] = []
         for position, build in enumerate(builds):
             try:
                 found.append(build())
             except MatchError as error:
-                hint = "Correct the match; until then no request is matched by it"
-                self.faults.append(
-                    _Fault(
-                        f"{place}.matches[{position}].{error.field}",
-                        f"has a match whose `{error.field}` {error.why}",
-                        hint,
-                    )
-                )
+                errors.append((position, error))
+        self.faults.extend(
+            _Fault(
+                f"{place}.matches[{position}].{error.field}",
+                f"has a match whose `{error.field}` {error.why}",
+                "Correct the match; until then no request is matched by it",
+                dropped="Match" if found else "Rule",
+            )
+            for position, error in errors
+        )
         return tuple(found)
 
-    def _filters(self, filters: HTTPRouteFilters | GRPCRouteFilters, field: str) -> Filters | None:
+    def _filters(self, filters: HTTPRouteFilters | GRPCRouteFilters, field: str, *, of: str = "Rule") -> Filters | None:
         """The filters at one place; None when one of them cannot be built, and then nothing may pass without it."""
         try:
             return plan_filters(self.read, self.route, filters, field, self.findings)
         except FilterError as error:
             hint = error.hint or "Correct the filter; until then its requests are answered with 500"
-            self.faults.append(_Fault(error.field, error.why, hint))
+            self.faults.append(_Fault(error.field, error.why, hint, dropped=of))
             return None
 
     def _destinations(self, backends: Sequence[HTTPBackendRef | GRPCBackendRef], place: str) -> tuple[Destination, ...]:
@@ -150,7 +155,9 @@ class _Builder:
             target = resolve(self.read, self.route.ref, backend, grpc=isinstance(self.route, GRPCRoute))
             if isinstance(target, Fault):
                 self.findings.append(unresolved(self.route, target, field))
-            filters = self._filters(backend.filters, f"{field}.filters") if backend.filters else NO_FILTERS
+            filters = (
+                self._filters(backend.filters, f"{field}.filters", of="Backend") if backend.filters else NO_FILTERS
+            )
             if backend.weight:
                 cluster = None if isinstance(target, Fault) else target
                 found.append(Destination(backend.weight, cluster, filters or NO_FILTERS, broken=filters is None))
@@ -168,6 +175,7 @@ class _Builder:
                 f"{place}.matches",
                 "replaces the matched prefix of paths that are not matched by a prefix",
                 "Match by PathPrefix, or use ReplaceFullPath; until then the rule's requests are answered with 500",
+                dropped="Rule",
             )
         )
         return False

@@ -1,0 +1,89 @@
+"""What a Gateway says without effect here: each of it is told, and the rest serves.
+
+The invariant: nothing whose loss would let somebody in stands here. A listener that asks for a check that is not there
+is closed instead, in `gateways.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tripylon.api.gateway import Gateway, Listener
+from tripylon.api.meta import LabelSelector
+from tripylon.findings import Finding
+from tripylon.model.listener_findings import about_listener
+
+_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
+
+
+def unread(gateway: Gateway) -> Iterator[Finding]:
+    """A warning for each part of a Gateway that has no effect."""
+    yield from _of_the_whole(gateway)
+    for listener in gateway.spec.listeners:
+        if listener.tls is not None and listener.tls.options:
+            options = ", ".join(f"`{key}`" for key in sorted(listener.tls.options))
+            yield _warning(gateway, listener, f"has TLS options that nobody here reads: {options}", "tls.options")
+        yield from _selector(gateway, listener)
+
+
+def _of_the_whole(gateway: Gateway) -> Iterator[Finding]:
+    subject, spec = f"Gateway `{gateway.key}`", gateway.spec
+
+    def warning(what: str, hint: str, field: str) -> Finding:
+        return Finding(
+            object=gateway.ref,
+            severity="warning",
+            condition="Accepted",
+            reason="UnsupportedValue",
+            message=f"{subject} {what}",
+            hint=hint,
+            field=field,
+        )
+
+    if spec.default_scope == "All":
+        what = "offers itself as default gateway, which is not supported"
+        yield warning(what, "Name the Gateway in the `parentRefs` of each route", "spec.defaultScope")
+    if spec.allowed_listeners is not None and spec.allowed_listeners.namespaces.from_ != "None":
+        what = "lets ListenerSets add listeners, which is not supported; none are added"
+        yield warning(what, "Write the listeners into the Gateway", "spec.allowedListeners")
+    if spec.tls is not None and spec.tls.backend is not None:
+        yield Finding(
+            object=gateway.ref,
+            severity="warning",
+            condition="ResolvedRefs",
+            reason="InvalidClientCertificateRef",
+            message=f"{subject} asks for a client certificate towards backends, which is not supported; "
+            "none is presented",
+            hint="Use `spec.tls.secretRef` of a Backend",
+            field="spec.tls.backend",
+        )
+
+
+def _selector(gateway: Gateway, listener: Listener) -> Iterator[Finding]:
+    """A selector that is missing, that is not asked for, or that has a demand which nothing meets."""
+    namespaces = listener.allowed_routes.namespaces
+    place = "allowedRoutes.namespaces"
+    if namespaces.from_ != "Selector":
+        if namespaces.selector is not None:
+            what = f"has a selector for namespaces, which is not read, since `from` is {namespaces.from_}"
+            yield _warning(gateway, listener, what, f"{place}.selector", hint="Set `from` to Selector, or remove it")
+    elif namespaces.selector is None:
+        what = "lets in routes of selected namespaces and has no selector; none are let in"
+        yield _warning(gateway, listener, what, place, hint="Add `selector`; `{}` selects all namespaces")
+    else:
+        for index, operator in _unknown_operators(namespaces.selector):
+            what = f"has a selector with the unknown operator `{operator}`, which no namespace satisfies"
+            field = f"{place}.selector.matchExpressions[{index}].operator"
+            yield _warning(gateway, listener, what, field, hint="Use " + ", ".join(_OPERATORS))
+
+
+def _unknown_operators(selector: LabelSelector) -> Iterator[tuple[int, str]]:
+    for index, demand in enumerate(selector.match_expressions):
+        if demand.operator not in _OPERATORS:
+            yield index, demand.operator
+
+
+def _warning(gateway: Gateway, listener: Listener, what: str, field: str, hint: str = "Remove them") -> Finding:
+    return about_listener(
+        gateway, listener, "Accepted", "UnsupportedValue", what, hint=hint, field=field, severity="warning"
+    )
