@@ -71,8 +71,8 @@ def _of_answer(row: Row, places: Places, answer: clients.Answer) -> list[str]:
         problems += _differs(f"answer header {name}", _spaced(value), _spaced(answer.header(name)))
     for name, values in row.answer_lists.items():
         listed = {part.strip().lower() for part in (answer.header(name) or "").split(",")}
-        missing = [value for value in values if value.lower() not in listed]
-        problems += [f"answer header {name} lacks {missing}: {answer.header(name)!r}"] if missing else []
+        if listed != {value.lower() for value in values}:
+            problems.append(f"answer header {name} is {answer.header(name)!r}, not {list(values)}")
     for name, allowed in row.answer_one_of.items():
         if answer.header(name) not in allowed:
             problems.append(f"answer header {name} is {answer.header(name)!r}, none of {list(allowed)}")

@@ -59,7 +59,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     unseen_headers: tuple[str, ...] = ()
     answer_headers: dict[str, str] = {}
     answer_lists: dict[str, tuple[str, ...]] = {}
-    """Headers of the answer that list at least these values, separated by commas, in any order."""
+    """Headers of the answer that list just these values, separated by commas, in any order."""
     answer_one_of: dict[str, tuple[str, ...]] = {}
     absent_headers: tuple[str, ...] = ()
     location: str = ""

@@ -26,7 +26,6 @@ from tripylon.model.backends import Fault, resolve
 from tripylon.model.plan import Cors, Filters, HeaderChange, Mirror, PathChange, Redirect, Rewrite
 from tripylon.world.world import Route
 
-_ALWAYS_ALLOWED = ("GET", "HEAD", "POST")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 """What no path of a request holds; Envoy refuses some of it, and the rest would end the request line."""
@@ -176,10 +175,10 @@ def _redirect(redirect: RequestRedirect, place: str) -> Redirect:
 
 
 def _cors(cors: CORS) -> Cors:
-    methods = tuple(dict.fromkeys((*_ALWAYS_ALLOWED, *cors.allow_methods)))
+    """The filter as stated. Browsers allow GET, HEAD and POST whatever the answer lists (Fetch, CORS-safelisted)."""
     return Cors(
         origins=cors.allow_origins,
-        methods=("*",) if "*" in cors.allow_methods else methods,
+        methods=cors.allow_methods,
         headers=cors.allow_headers,
         expose=tuple(name for name in cors.expose_headers if name != "*" or not cors.allow_credentials),
         credentials=cors.allow_credentials,
