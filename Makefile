@@ -11,7 +11,7 @@ export TRIPYLON_CACHE_DIR ?= $(CURDIR)/.cache/tripylon
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench pins clean environment dev stubs
-.PHONY: cluster-build cluster-up cluster-down test-cluster conformance
+.PHONY: cluster-build cluster-up cluster-down test-cluster conformance bench-cluster
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ test-cluster: dev ## run the tests that need a Kubernetes cluster
 
 conformance: dev ## run the official Gateway API suite
 	@PROFILES='$(PROFILES)' RUN='$(RUN)' $(if $(KUBECONFIG),KUBECONFIG='$(KUBECONFIG)') $(CLUSTER) conformance
+
+bench-cluster: dev ## print the tables of a large cluster
+	@$(BIN)/python -m tests.bench.scale $(ARGS)
 
 pins: dev ## compile requirements/*.txt anew; UPGRADE=--upgrade takes newer versions
 	@echo uv | $(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes $(UPGRADE) - -o requirements/uv.txt
