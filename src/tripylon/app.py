@@ -52,6 +52,7 @@ _RETRY_EVERY_S = 5.0
 """How often a listener that Envoy refused, for a busy port for instance, is sent again."""
 _KEEP_AFTER_S = 2.0
 """How long changes are gathered before what serves is written down again."""
+_NOTHING = Applied(0, 0, frozenset(), 0.0, 0.0, Changes())
 
 
 class Show(Protocol):
@@ -80,7 +81,7 @@ class Standalone:
         self._objects = tuple(objects)
         self._source = FileSource(settings.paths, kept=state.root / "served.json")
         self._unkept = asyncio.Event()
-        self._last = Applied(0, 0, frozenset(), 0.0, 0.0, Changes())
+        self._last = _NOTHING
         self._changed = asyncio.Event()
 
     @property
@@ -157,11 +158,15 @@ class Standalone:
         _note_step("live")
         show.started(self, admin, adopted=adopted, live=live)
         self._changed.clear()
+        self._last = _NOTHING
         while True:
             self.engine.rest()
             await self._changed.wait()
             self._changed.clear()
-            show.changed(self, self._last, live=await self.live())
+            applied = self._last
+            show.changed(self, applied, live=await self.live())
+            if self._last is applied:
+                self._last = _NOTHING  # what changes next may be what is told about files, and publish nothing
 
     def _note(self, applied: Applied) -> None:
         self.metrics.observe_build(applied.build_s)

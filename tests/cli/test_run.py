@@ -79,7 +79,8 @@ def test_start_change_finding_and_end(tmp_path: Path, command: Command) -> None:
         assert command("status", "--admin", f":{gateway.admin}").code == 1
 
         write(tmp_path, port=port, to=one)
-        gateway.wait_said("No errors or warnings are left.")
+        said = gateway.wait_said("No errors or warnings are left.")
+        assert "is live" not in said  # neither the broken document nor its end changed what is served
         envoy = gateway.envoy_pid(tmp_path / "state")
         assert gateway.end(signal.SIGINT) == 130
         assert "Traceback" not in gateway.said()
