@@ -173,6 +173,17 @@ def test_endpoints_of_the_first_cluster_go_ahead_of_the_first_subscription(clock
     assert script.say("EDS", "a") == [("EDS", ("a",), ())]  # Envoy may have dropped what came before it asked
 
 
+def test_endpoints_that_change_before_they_are_asked_for_are_sent_again(group: Group, clock: Clock) -> None:
+    script = connected(group, clock)
+    group.publish(flight(CDS={"c": "eds:c"}, EDS={"c": "none yet"}))
+    assert script.sent() == [("CDS", ("c",), ()), ("EDS", ("c",), ())]
+    group.publish(flight(EDS={"c": "1"}))
+    assert script.sent() == []  # the first ones are in the air
+    assert script.say("EDS", "c") == []
+    assert script.ack("EDS") == [("EDS", ("c",), ())]
+    assert script.last[URLS["EDS"]].batch.resources[0] == resource("EDS", "c", "1")
+
+
 def test_changes_merge_while_a_response_is_unacknowledged(group: Group, clock: Clock) -> None:
     script = connected(group, clock)
     group.publish(flight(VHDS={"rc/x": "cds:a 2"}))

@@ -125,7 +125,7 @@ class Subscription:
             self.held.pop(name, None)
             self.due.pop(name, None)
             self.orphans.discard(name)
-            if self.covers(name):
+            if self.covers(name) or name in self.ahead:  # the subscription to what went ahead will not be answered
                 self.dirty.setdefault(name, flight)
             elif self.kind.routes:
                 self.expected.setdefault(name, flight)
