@@ -43,6 +43,8 @@ NO_REASONS = {
     *(kind.name for kind in KINDS),
     *("BackendTLSPolicy", "List", "ListenerSet"),  # kinds that are not read
     *("In", "NotIn", "Exists", "DoesNotExist"),  # operators of label selectors
+    *("Rule", "Match"),  # what a route drops
+    *("Hostname",),  # a type of address
 }
 """CamelCase words in the source that are something else than reasons."""
 _CAMEL_CASE = re.compile(r"[A-Z][a-z]+([A-Z][A-Za-z]*)*")

@@ -49,7 +49,7 @@ class ServiceSpec(Part, frozen=True, gc=False, kw_only=True):
         "loadBalancerClass",
         "loadBalancerIP",
         "loadBalancerSourceRanges",
-        "sessionAffinity",
+        "selector",
         "sessionAffinityConfig",
     )
 
@@ -57,8 +57,6 @@ class ServiceSpec(Part, frozen=True, gc=False, kw_only=True):
     """`ClusterIP` (default), `NodePort`, `LoadBalancer` or `ExternalName`."""
     ports: Annotated[tuple[ServicePort, ...], Items(kind="map", keys=("port", "protocol"))] = ()
     """Ports of the Service."""
-    selector: dict[str, str] = msgspec.field(default_factory=dict)
-    """Labels of the pods behind it; empty: EndpointSlices are made by somebody else."""
     external_name: str = ""
     """For type `ExternalName`: the DNS name that stands behind the Service."""
     cluster_ips: tuple[str, ...] = msgspec.field(name="clusterIPs", default=())
@@ -67,8 +65,10 @@ class ServiceSpec(Part, frozen=True, gc=False, kw_only=True):
     """Addresses of nodes at which the Service is reached, too; read as `clusterIPs`."""
     publish_not_ready_addresses: bool = False
     """Whether endpoints count as ready in any state; default false."""
+    session_affinity: Annotated[str, Text(values=("ClientIP", "None"))] = "None"
+    """`None` (default). `ClientIP` has no effect on what comes through a gateway, which is told."""
     traffic_distribution: str = ""
-    """Preference among endpoints, such as `PreferSameZone`; empty: none."""
+    """Preference among endpoints, such as `PreferSameZone`. It has no effect on what comes through a gateway either."""
 
 
 class LoadBalancerIngress(Part, frozen=True, gc=False, kw_only=True):
@@ -116,33 +116,31 @@ SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 class EndpointConditions(Part, frozen=True, gc=False, kw_only=True):
     """State of an endpoint."""
 
+    UNREAD: ClassVar[tuple[str, ...]] = ("terminating",)
+
     ready: bool | None = None
     """Whether it takes new requests; absent: it does."""
     serving: bool | None = None
     """Whether it answers, even while it ends; absent: as `ready`."""
-    terminating: bool | None = None
-    """Whether it is ending; absent: it is not."""
 
 
 class Endpoint(Part, frozen=True, gc=False, kw_only=True):
     """One instance behind a Service."""
 
-    UNREAD: ClassVar[tuple[str, ...]] = ("deprecatedTopology", "hints", "targetRef")
+    UNREAD: ClassVar[tuple[str, ...]] = ("deprecatedTopology", "hints", "hostname", "nodeName", "targetRef")
 
     addresses: Annotated[tuple[str, ...], Items(min=1, max=100, kind="set")]
     """Addresses of the instance; the first one is used."""
     conditions: EndpointConditions = EndpointConditions()
     """State of the instance."""
-    hostname: str = ""
-    """Host name of the instance; empty: none."""
-    node_name: str = ""
-    """Node that it runs on; empty: unknown."""
     zone: str = ""
     """Zone that it runs in; empty: unknown."""
 
 
 class EndpointPort(Part, frozen=True, gc=False, kw_only=True):
-    """A port of all endpoints of a slice."""
+    """A port of all endpoints of a slice. What is spoken there is said by the Service's port."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = ("appProtocol",)
 
     name: _PortName = ""
     """Name of the Service's port that it belongs to."""
@@ -150,8 +148,6 @@ class EndpointPort(Part, frozen=True, gc=False, kw_only=True):
     """Port of the endpoints; absent: every port."""
     protocol: _Protocol = "TCP"
     """`TCP` (default), `UDP` or `SCTP`."""
-    app_protocol: str = ""
-    """What is spoken, as in the Service's port."""
 
 
 class EndpointSlice(Resource, frozen=True, gc=False, kw_only=True):

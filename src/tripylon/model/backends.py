@@ -20,7 +20,7 @@ from tripylon.model.plan import ClusterKey, ClusterPlan, Endpoint, EndpointsPlan
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.values import Built, Name, Ref, is_address, parse_duration_ms
 from tripylon.world.grants import may_refer
-from tripylon.world.world import BACKENDS, ENDPOINT_SLICES, SERVICES, SLICES_BY_SERVICE
+from tripylon.world.world import BACKENDS, SERVICES, SLICES_BY_SERVICE
 
 OWN_GROUP = "gateway.tripylon.dev"
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -45,13 +45,6 @@ ROUTES_BY_CLUSTER: Index[ClusterKey, Ref, RoutePlan] = Index(
 )
 BACKEND_VERDICTS: Table[Name, bool] = Table("backend verdicts")
 """Every Backend, each with whether it can be reached as written, be it used or not."""
-SLICES_LEFT_OUT: Index[Name, Name, EndpointSlice] = Index(
-    "endpointslices with what is no address",
-    ENDPOINT_SLICES,
-    lambda key, slice_: (key,) if any(not _can_be_sent(each.addresses) for each in slice_.endpoints) else (),
-)
-SLICE_VERDICTS: Table[Name, bool] = Table("endpointslice verdicts")
-"""The EndpointSlices of which something cannot be used."""
 CLUSTERS: Table[ClusterKey, ClusterPlan] = Table("cluster plans")
 ENDPOINTS: Table[ClusterKey, EndpointsPlan] = Table("endpoint plans")
 
@@ -69,7 +62,6 @@ def derives() -> tuple[Derive[Any, Any], ...]:
     """The steps from routes to clusters and endpoints."""
     return (
         Derive(BACKEND_VERDICTS, (BACKENDS,), judge_backend),
-        Derive(SLICE_VERDICTS, (SLICES_LEFT_OUT,), judge_slice),
         Derive(CLUSTERS, (ROUTES_BY_CLUSTER,), plan_cluster),
         Derive(ENDPOINTS, (ROUTES_BY_CLUSTER,), plan_endpoints),
     )
@@ -165,31 +157,6 @@ def _misnamed(backend: Backend) -> Iterator[Finding]:
         )
 
 
-def judge_slice(read: Read, name: Name) -> Built[bool, Finding] | None:
-    """Says which endpoints of an EndpointSlice get no requests, since what they state is no IP address."""
-    slice_ = read.get(ENDPOINT_SLICES, name)
-    if slice_ is None:
-        return None
-    if slice_.address_type == "FQDN":
-        what, hint = "holds host names, which are not looked up", "Use a Backend with `dns` for them"
-        field = "addressType"
-    else:
-        place, bad = next((i, each) for i, each in enumerate(slice_.endpoints) if not _can_be_sent(each.addresses))
-        stated = f"`{bad.addresses[0]}`" if bad.addresses else "nothing"
-        what, hint = f"has an endpoint with {stated} for an IP address", "Correct it"
-        field = f"endpoints[{place}].addresses"
-    finding = Finding(
-        object=slice_.ref,
-        severity="warning",
-        condition="Accepted",
-        reason="UnsupportedAddress",
-        message=f"EndpointSlice `{name}` {what}; no requests go there",
-        hint=hint,
-        field=field,
-    )
-    return Built(value=False, findings=(finding,))
-
-
 def _fault(read: Read, backend: Backend) -> tuple[str, str] | None:
     """What is wrong with a Backend, as the end of a sentence about it, and in which field; None: nothing."""
     hosts = _hosts(backend)
@@ -277,11 +244,12 @@ def _ready(service: Service, port: int, slices: Iterable[EndpointSlice]) -> Iter
     ready = [pair for pair in pairs if pair[1].conditions.ready is not False]
     ending = [pair for pair in pairs if pair[1].conditions.serving]
     for number, endpoint in pairs if service.spec.publish_not_ready_addresses else ready or ending:
-        if _can_be_sent(endpoint.addresses):
+        if can_be_sent(endpoint.addresses):
             yield Endpoint(endpoint.addresses[0], number, endpoint.zone)
 
 
-def _can_be_sent(addresses: tuple[str, ...]) -> bool:
+def can_be_sent(addresses: tuple[str, ...]) -> bool:
+    """Whether an endpoint's first address is one that Envoy takes."""
     return bool(addresses) and is_address(addresses[0])
 
 

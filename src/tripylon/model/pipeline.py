@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tripylon.graph import Derive, Index
-from tripylon.model import backends, gateways, hosts, routes, tls, told
+from tripylon.model import backends, gateways, hosts, routes, services, tls, told
 from tripylon.model.options import Options
 
 
@@ -17,6 +17,7 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
         *tls.derives(),
         *routes.derives(),
         *backends.derives(),
+        *services.derives(options),
         *hosts.derives(),
     )
 
@@ -26,7 +27,8 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
     tls.GATEWAYS_BY_SECRET,
     tls.TLS_BY_SECRET,
     backends.ROUTES_BY_CLUSTER,
-    backends.SLICES_LEFT_OUT,
+    services.SLICES_LEFT_OUT,
+    services.CHOOSY_SERVICES,
     hosts.ROUTES_BY_HOST,
     hosts.LISTENER_HOSTS,
     routes.ROUTES_BY_LISTENER,
