@@ -53,6 +53,8 @@ def backend_tls(read: Read, backend: Backend) -> BackendTls | str | None:
 
 def _bundle(read: Read, namespace: str, ref: BackendCAReference) -> bytes | str:
     name = Name(namespace, ref.name)
+    if ref.group:
+        return f"CA certificates of kind {ref.group}/{ref.kind} are not supported"
     found = read.get(SECRETS, name) if ref.kind == "Secret" else read.get(CONFIG_MAPS, name)
     if found is None:
         return f"{ref.kind} `{name}` with the CA certificates does not exist"

@@ -20,7 +20,7 @@ from tripylon.model.plan import ClusterKey, ClusterPlan, Endpoint, EndpointsPlan
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.values import Built, Name, Ref, is_address, parse_duration_ms
 from tripylon.world.grants import may_refer
-from tripylon.world.world import BACKENDS, SERVICES, SLICES_BY_SERVICE
+from tripylon.world.world import BACKENDS, SERVICES, SLICES_BY_SERVICE, Route
 
 OWN_GROUP = "gateway.tripylon.dev"
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -87,6 +87,20 @@ def resolve(read: Read, source: Ref, backend: BackendObjectReference, *, grpc: b
     if target.kind == "Backend":
         return _resolve_backend(read, target, grpc=grpc)
     return _resolve_service(read, target, backend.port or 0, grpc=grpc)
+
+
+def unread_port(route: Route, backend: BackendObjectReference, field: str) -> Iterator[Finding]:
+    """Tells of a port in a reference to a Backend: its hosts have ports of their own."""
+    if backend.kind == "Backend" and backend.group == OWN_GROUP and backend.port is not None:
+        yield Finding(
+            object=route.ref,
+            severity="warning",
+            condition="ResolvedRefs",
+            reason="UnsupportedValue",
+            message=f"{route.ref} states port {backend.port} for Backend `{backend.name}`, whose hosts have their own",
+            hint="Remove it; it is not read",
+            field=f"{field}.port",
+        )
 
 
 def _resolve_service(read: Read, target: Ref, port: int, *, grpc: bool) -> ClusterKey | Fault:

@@ -12,6 +12,7 @@ import re
 from tripylon.api.filters import (
     CORS,
     GRPCRouteFilter,
+    Header,
     HeaderModifier,
     HTTPRouteFilter,
     PathModifier,
@@ -22,7 +23,7 @@ from tripylon.api.filters import (
 from tripylon.api.routes import GRPCRoute
 from tripylon.findings import Finding
 from tripylon.graph import Read
-from tripylon.model.backends import Fault, resolve
+from tripylon.model.backends import Fault, resolve, unread_port
 from tripylon.model.plan import Cors, Filters, HeaderChange, Mirror, PathChange, Redirect, Rewrite
 from tripylon.world.world import Route
 
@@ -129,11 +130,15 @@ def _headers(modifier: HeaderModifier, place: str) -> HeaderChange:
                     f"changes the header `{name}` by a header modifier, which is not possible",
                     hint,
                 )
-    return HeaderChange(
-        tuple((header.name, header.value) for header in modifier.set),
-        tuple((header.name, header.value) for header in modifier.add),
-        tuple(modifier.remove),
-    )
+    return HeaderChange(_firsts(modifier.set), _firsts(modifier.add), tuple(modifier.remove))
+
+
+def _firsts(headers: tuple[Header, ...]) -> tuple[tuple[str, str], ...]:
+    """Of several names that differ in case only the first counts (Gateway API, HTTPHeader)."""
+    found: dict[str, tuple[str, str]] = {}
+    for header in headers:
+        found.setdefault(header.name.lower(), (header.name, header.value))
+    return tuple(found.values())
 
 
 def _why_fixed(name: str) -> str:
@@ -212,6 +217,7 @@ def _mirror(read: Read, route: Route, mirror: RequestMirror, place: str, finding
             )
         )
         return ()
+    findings.extend(unread_port(route, mirror.backend_ref, f"{place}.requestMirror.backendRef"))
     if mirror.fraction is not None:
         return (Mirror(target, mirror.fraction.numerator, mirror.fraction.denominator),)
     return (Mirror(target, mirror.percent if mirror.percent is not None else 100, 100),)

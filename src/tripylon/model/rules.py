@@ -27,7 +27,7 @@ from tripylon.api.routes import (
 )
 from tripylon.findings import Finding
 from tripylon.graph import Read
-from tripylon.model.backends import Fault, resolve
+from tripylon.model.backends import Fault, resolve, unread_port
 from tripylon.model.filters import FilterError, plan_filters
 from tripylon.model.matches import MatchError, grpc_match, http_match
 from tripylon.model.plan import NO_FILTERS, Destination, Filters, Match, Retry, RulePlan
@@ -155,6 +155,7 @@ class _Builder:
             target = resolve(self.read, self.route.ref, backend, grpc=isinstance(self.route, GRPCRoute))
             if isinstance(target, Fault):
                 self.findings.append(unresolved(self.route, target, field))
+            self.findings.extend(unread_port(self.route, backend, field))
             filters = (
                 self._filters(backend.filters, f"{field}.filters", of="Backend") if backend.filters else NO_FILTERS
             )
