@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import re
 from functools import lru_cache
 from hashlib import blake2b
@@ -106,7 +107,8 @@ def parse(text: str) -> Any:
     except yaml_rs.YAMLDecodeError as error:
         failure = _failure(str(error), text)
     else:
-        return plain(value)
+        _refuse_cycles(text)
+        return plain(value, text)
     if failure.reason != "InvalidSyntax":
         raise failure
     try:
@@ -127,7 +129,7 @@ def parse_yaml_1_1(text: str) -> Any:
         if _expanded_size(node, {}) > max(MIN_REPLAYED_EVENTS, len(text)):
             raise _alias_bomb()
         _refuse_duplicates(text)
-        return plain(loader.construct_document(node))
+        return plain(loader.construct_document(node), text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -148,7 +150,7 @@ def says_something_else_in_yaml_1_1(text: str) -> bool:
 def parse_json(text: str) -> Any:
     """The value of a JSON text, duplicate keys refused; DocumentError as `parse`."""
     try:
-        return plain(json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_no_constant))
+        return plain(json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_no_constant), text)
     except json.JSONDecodeError as error:
         hint = "check the commas, quotes and brackets around this place"
         raise DocumentError(
@@ -163,8 +165,8 @@ def parse_json(text: str) -> Any:
         raise DocumentError("InvalidSyntax", f"This is no JSON: {error}") from error
 
 
-def plain(value: Any) -> Any:
-    """The value, with keys that are numbers or booleans as text; DocumentError where JSON has no such value.
+def plain(value: Any, text: str) -> Any:
+    """The value of a text, with keys that are numbers or booleans as text; DocumentError where JSON has no such value.
 
     Short texts that stand in many documents, such as kinds and namespaces, become one object.
     """
@@ -183,6 +185,9 @@ def plain(value: Any) -> Any:
                 below += [each for each in container.values() if type(each) not in _SCALARS]
             elif type(container) is list:
                 below += [each for each in container if type(each) not in _SCALARS]
+            elif type(container) is float:
+                if not math.isfinite(container):
+                    raise _no_number(container, text)
             else:
                 message = f"JSON has no value like {container!r}"
                 raise DocumentError("InvalidSyntax", message, hint="write it as text in quotes")
@@ -206,11 +211,15 @@ def _has_odd_keys(container: dict[Any, Any]) -> bool:
 
 
 _SHARED_CHARACTERS = 64
-_SCALARS = frozenset({str, int, float, bool, type(None)})
+_SCALARS = frozenset({str, int, bool, type(None)})
 _YAML_1_1 = re.compile(
     r"(?:[:\-,\[{]\s+|[\[{])(?:y|n|yes|no|on|off|[-+]?0[0-7_]+|[-+]?0b[01_]+|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+)"
     r"[ \t]*(?:$|[,\]}#\r])",
     re.IGNORECASE | re.MULTILINE,
+)
+_ALIAS = re.compile(r"(?:^|[\s\[{,])\*[^\s*/,\]}]", re.MULTILINE)
+_ODD_NUMBER = re.compile(
+    r"(?<![^\s\[{,:])[-+]?(?:\.(?:inf|nan)|[0-9][0-9_.]*e\+?[0-9]{3,})(?![^\s\]},])", re.IGNORECASE
 )
 _AFTER_MARKER = (b"", b" ", b"\t", b"\r", b"\n")
 _DIRECTIVE = re.compile(rb"\s*%")
@@ -297,6 +306,55 @@ def _too_deep() -> DocumentError:
 def _duplicate(key: str, line: int, column: int) -> DocumentError:
     return DocumentError(
         "DuplicateKey", f"Key `{key}` is given twice in the same map", hint="remove one", line=line, column=column
+    )
+
+
+def _refuse_cycles(text: str) -> None:
+    """DocumentError at the first alias that stands within what it names: the fast parser makes it null.
+
+    Documents too long for the slower parser are not looked at.
+    """
+    if "&" not in text or "*" not in text or len(text) > MAX_REREAD_CHARACTERS or not _ALIAS.search(text):
+        return
+    count, path, named = 0, [0], dict[str, int]()
+    try:
+        for event in yaml.parse(text, Loader=_Yaml11Loader):
+            if isinstance(event, yaml.AliasEvent):
+                if named.get(str(event.anchor)) in path:
+                    raise _cycle(event)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                path.pop()
+            elif isinstance(event, yaml.NodeEvent):
+                count += 1
+                if event.anchor:
+                    named[event.anchor] = count
+                if isinstance(event, yaml.CollectionStartEvent):
+                    path.append(count)
+    except yaml.YAMLError:
+        return  # The fast parser knows better, as it has read it.
+
+
+def _cycle(alias: yaml.AliasEvent) -> DocumentError:
+    mark = alias.start_mark
+    return DocumentError(
+        "AliasCycle",
+        f"Alias `*{alias.anchor}` stands within what it names, which would have no end",
+        hint="write the value out",
+        line=mark.line + 1 if mark else 1,
+        column=mark.column + 1 if mark else 1,
+    )
+
+
+def _no_number(number: float, text: str) -> DocumentError:
+    """For a number that is infinite or none, with its place where it is written as one."""
+    found = _ODD_NUMBER.search(text)
+    before = text[: found.start()] if found else ""
+    return DocumentError(
+        "InvalidSyntax",
+        f"JSON has no number like {found.group() if found else number}",
+        hint="write an ordinary number, or put the text in quotes",
+        line=before.count("\n") + 1,
+        column=len(before.rpartition("\n")[2]) + 1,
     )
 
 
