@@ -5,6 +5,7 @@
     FEATURES=HTTPRoute,Gateway,...       instead of what the GatewayClass claims in its status
     KUBECONFIG=FILE                      a cluster that has Tripylon and the Gateway API v1.7.0 CRDs already
     USABLE_ADDRESS=IP UNUSABLE_ADDRESS=IP  addresses for the tests of static addresses, with KUBECONFIG
+    REPLICAS=2                           how many controllers share the work (1)
     FLAGS="--debug"                      more flags of the suite
     OUT=FOLDER                           where the table and the report go; by default docs/conformance for a whole run
                                          that passed, else .cache/conformance
@@ -32,7 +33,7 @@ SCRATCH = ROOT / ".cache" / "conformance"
 PROFILES = "GATEWAY-HTTP,GATEWAY-GRPC"
 LIMIT = "60m"
 PROJECT_URL = "https://tripylon.dev"
-MAX_GRACE_S = 5.0
+MAX_GRACE_S = 2.0
 """The suite waits 30 s for a namespace to go, with its proxies in it."""
 
 
@@ -48,7 +49,7 @@ def main(variables: Mapping[str, str]) -> int:
     cluster = Cluster(f"conformance-{os.getpid()}", programs, max_grace_s=MAX_GRACE_S)
     print(f"conformance: cluster up after {cluster.up():.1f} s", flush=True)
     try:
-        install.install(cluster)
+        install.install(cluster, replicas=int(variables.get("REPLICAS") or 1))
         run = run_suite(cluster.inside([]), cluster.environment(), programs, variables)
         if not run.passed:
             shutil.copytree(cluster.logs, SCRATCH / "logs")
@@ -130,5 +131,5 @@ def folder_of_results(run: verdict.Run, variables: Mapping[str, str]) -> Path:
     """The project's own report is that of a whole run that passed; other runs leave it alone."""
     if chosen := variables.get("OUT"):
         return Path(chosen)
-    partial = any(variables.get(name) for name in ("RUN", "FEATURES", "PROFILES", "KUBECONFIG", "FLAGS"))
+    partial = any(variables.get(name) for name in ("RUN", "FEATURES", "PROFILES", "KUBECONFIG", "FLAGS", "REPLICAS"))
     return SCRATCH if partial or not run.passed else ROOT / "docs" / "conformance"

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+from typing import Any
 
 from tests.cluster.cluster import Cluster, ClusterError
+
+from tripylon.kube.install import install_manifests
 
 NAMESPACE = "tripylon-system"
 GATEWAY_CLASS = "tripylon"
 ROLLOUT_LIMIT_S = 60
 
 
-def install(cluster: Cluster, *flags: str) -> None:
+def install(cluster: Cluster, *, replicas: int = 2) -> None:
     """Installs the controller, and returns when it runs and has accepted its GatewayClass. Raises ClusterError."""
-    tripylon = str(Path(sys.prefix, "bin", "tripylon"))
-    ours = subprocess.run([tripylon, "gen", "crds"], capture_output=True, text=True, check=False)
-    rest = subprocess.run([tripylon, "gen", "install", *flags], capture_output=True, text=True, check=False)
-    for ran in (ours, rest):
-        if ran.returncode:
-            raise ClusterError(f"`{' '.join(ran.args)}` failed:\n{ran.stderr.strip()}")
-    cluster.apply(ours.stdout)
+    objects = install_manifests(NAMESPACE, replicas=replicas)
+    definitions = [each for each in objects if each["kind"] == "CustomResourceDefinition"]
+    rest = [each for each in objects if each["kind"] != "CustomResourceDefinition"]
+    cluster.apply(_list(definitions))
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    cluster.apply(rest.stdout)
+    cluster.apply(_list(rest))
     wait_for_controller(cluster)
+
+
+def _list(objects: list[Any]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
 
 
 def wait_for_controller(cluster: Cluster) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 from tests.api import upstream
 
-from tripylon.status.features import CLAIMS, supported_features
+from tripylon.status.features import CLAIMS, CLUSTER_CLAIMS, supported_features
 
 _FEATURE = re.compile(r'FeatureName = "([A-Za-z0-9]+)"')
 
@@ -20,14 +20,21 @@ def known() -> frozenset[str]:
 
 def test_every_claim_is_a_feature_of_the_gateway_api(known: frozenset[str]) -> None:
     assert len(known) > 50
-    assert {name for name, _ in CLAIMS} <= known
+    assert {name for name, _ in (*CLAIMS, *CLUSTER_CLAIMS)} <= known
 
 
-def test_claims_are_sorted_unique_and_none_is_of_a_mesh() -> None:
-    names = [feature.name for feature in supported_features()]
+@pytest.mark.parametrize("standalone", [True, False])
+def test_claims_are_sorted_unique_and_none_is_of_a_mesh(standalone: bool) -> None:
+    names = [feature.name for feature in supported_features(standalone=standalone)]
     assert names == sorted(set(names))
     assert not [name for name in names if name.startswith("Mesh")]
-    assert all(reason for _, reason in CLAIMS)
+    assert all(reason for _, reason in (*CLAIMS, *CLUSTER_CLAIMS))
+
+
+def test_generated_objects_are_claimed_in_kubernetes_only() -> None:
+    alone, cluster = ({each.name for each in supported_features(standalone=which)} for which in (True, False))
+    assert cluster - alone == {"GatewayInfrastructure"}
+    assert alone < cluster
 
 
 def test_every_feature_of_http_and_grpc_routes_is_claimed(known: frozenset[str]) -> None:

@@ -40,7 +40,7 @@ def desired(
     scribe = Scribe(resource.metadata.generation or FIRST_GENERATION, now, ())
     match resource:
         case GatewayClass():
-            return class_status(graph, resource, scribe)
+            return class_status(graph, resource, scribe, options)
         case Gateway():
             return gateway_status(graph, resource, scribe, programming, options)
         case HTTPRoute() | GRPCRoute():

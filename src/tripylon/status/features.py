@@ -1,7 +1,7 @@
 """The features of the Gateway API that we offer, as `GatewayClass.status.supportedFeatures` lists them.
 
-The one place where a feature is claimed, each with what it rests on. A feature that needs Kubernetes (generated
-objects, ListenerSet) or a kind that is not read yet is not claimed.
+The one place where a feature is claimed, each with what it rests on. In Kubernetes the official suite proves each that
+it has a test for (`make conformance`); what generated objects show is claimed only there.
 """
 
 from __future__ import annotations
@@ -47,9 +47,15 @@ CLAIMS: tuple[tuple[str, str], ...] = (
     ("HTTPRouteSchemeRedirect", "the filter is passed on whole"),
     ("ReferenceGrant", "asked for before the target is looked for: world/grants.py"),
 )
-"""(feature, what it rests on), in the order of names."""
+"""(feature, what it rests on), in the order of names; offered everywhere."""
+
+CLUSTER_CLAIMS: tuple[tuple[str, str], ...] = (
+    ("GatewayInfrastructure", "labels, annotations and parameters reach the generated objects: kube/manifests.py"),
+)
+"""The same, for what is offered in Kubernetes only."""
 
 
-def supported_features() -> tuple[SupportedFeature, ...]:
+def supported_features(*, standalone: bool) -> tuple[SupportedFeature, ...]:
     """The features as the status of a class lists them: sorted."""
-    return tuple(SupportedFeature(name=name) for name in sorted(name for name, _ in CLAIMS))
+    claims = CLAIMS if standalone else (*CLAIMS, *CLUSTER_CLAIMS)
+    return tuple(SupportedFeature(name=name) for name in sorted(name for name, _ in claims))

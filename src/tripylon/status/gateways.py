@@ -44,7 +44,7 @@ class _Judged(NamedTuple):
     status: ListenerStatus
 
 
-def class_status(graph: Graph, class_: GatewayClass, scribe: Scribe) -> GatewayClassStatus | None:
+def class_status(graph: Graph, class_: GatewayClass, scribe: Scribe, options: Options) -> GatewayClassStatus | None:
     """The status of a class of ours; None when it is another controller's."""
     if graph.get(CLASS_PLANS, class_.key) is None:
         return None
@@ -61,7 +61,8 @@ def class_status(graph: Graph, class_: GatewayClass, scribe: Scribe) -> GatewayC
             message="The version of the Gateway API is supported.",
         ),
     )
-    return GatewayClassStatus(conditions=conditions, supported_features=supported_features())
+    features = supported_features(standalone=options.standalone)
+    return GatewayClassStatus(conditions=conditions, supported_features=features)
 
 
 def gateway_status(
