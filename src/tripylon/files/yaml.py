@@ -413,7 +413,7 @@ def _with_text_keys(value: Any) -> Any:
         return value
     made: dict[str, Any] = {}
     for key, each in value.items():
-        if type(key) not in _SCALARS:
+        if type(key) not in _SCALARS and type(key) is not float:
             hint = "put text that begins with '{' or '[' in quotes; of a template, read what it renders"
             raise DocumentError("InvalidSyntax", "A map or a list cannot be a key", hint=hint)
         text = key if isinstance(key, str) else msgspec.json.encode(key).decode()
