@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 
 import msgspec
 import structlog
@@ -38,6 +37,7 @@ from tripylon.kube.tokens import Node, TokenReviewer
 from tripylon.kube.watch import Batch, KindState, Watcher
 from tripylon.loop import Applied, Engine
 from tripylon.model.options import Options
+from tripylon.neighbours import Neighbours, identity_of
 from tripylon.provision import ControlPlane, Provisioner
 from tripylon.settings import Address, ControllerSettings
 from tripylon.values import Name
@@ -73,7 +73,7 @@ class Replica:
         )
         access_log = "" if settings.access_log == "off" else settings.access_log
         emit_options = EmitOptions(access_log=access_log, system_ca=settings.proxy_ca)
-        self._engine = Engine(options, emit_options, on_applied=self._on_applied)
+        self._engine = Engine(options, emit_options, on_applied=self._on_applied, on_proxies=self._on_proxies)
         self._watcher = Watcher(
             client,
             namespaces=settings.namespaces or None,
@@ -95,13 +95,10 @@ class Replica:
         )
         self._reporter = Reporter(self._engine, client, options)
         self._reviewer = TokenReviewer(client, self._provisioner.service_account)
-        self._election = Election(
-            client,
-            settings.namespace,
-            settings.lease,
-            settings.identity or socket.gethostname(),
-            self._lead,
-            self._follow,
+        name = identity_of(settings, client.config.server)
+        self._election = Election(client, settings.namespace, settings.lease, name, self._lead, self._follow)
+        self._neighbours = Neighbours(
+            name, lambda: self._election.leader, self._engine, self._reporter, self._identity, settings.xds_service
         )
         self._metrics = ReplicaMetrics(self)
         self._certificate: Certificate | None = None
@@ -135,6 +132,7 @@ class Replica:
         tasks.create_task(self._reporter.run())
         tasks.create_task(self._rest())
         tasks.create_task(self._election.run())
+        tasks.create_task(self._neighbours.run())
 
     async def _end(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -154,7 +152,7 @@ class Replica:
                 return self._certificate
 
     async def _serve_proxies(self, certificate: Certificate) -> None:
-        server = XdsServer(self._group, authorise=self._reviewer.refusal)
+        server = XdsServer(self._group, authorise=self._reviewer.refusal, services=(self._neighbours.peers,))
         place = self._settings.xds
         try:
             await server.start_tcp(place.host, place.port, certificate)
@@ -258,6 +256,11 @@ class Replica:
             self._watcher.want(self._secrets.refs)
         self._provisioner.changed(applied.changes)
         self._reporter.changed(applied)
+        self._neighbours.stir()
+
+    def _on_proxies(self) -> None:
+        """A proxy came, went or answered: whoever writes status hears of it."""
+        self._neighbours.stir()
 
     def _on_identity(self, served: Served) -> None:
         """Another certificate is in force: new connections see it, and proxies learn whom to trust."""

@@ -2,12 +2,14 @@
 
 Standalone there is one, with everything. In Kubernetes each Gateway has a group of its own, with what that Gateway
 needs. The invariant: a group is published to as soon as its gateway is planned, whether or not a proxy is connected, so
-a proxy that connects has everything at once.
+a proxy that connects has everything at once. A Gateway's proxies may be connected to several replicas, each to one;
+what the others say of theirs counts as much as what is seen here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
 from typing import Protocol
 
 import msgspec
@@ -16,8 +18,9 @@ from tripylon.envoy import emit, placement
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.values import Name
-from tripylon.xds.cache import Counters, Group, Refusal
+from tripylon.xds.cache import Counters, Group
 from tripylon.xds.events import Event
+from tripylon.xds.peers import RefusalKey, Standing
 from tripylon.xds.snapshot import LDS
 
 
@@ -42,13 +45,23 @@ class Fleet(Protocol):
         """Whether at least one proxy is connected and all have the gateway's listeners as they are planned now."""
 
 
-def refusals(fleet: Fleet) -> Mapping[tuple[str, str], Refusal]:
-    """What proxies refuse now, in all groups, by type URL and name."""
-    found: dict[tuple[str, str], Refusal] = {}
+def refusals(fleet: Fleet) -> Mapping[RefusalKey, str]:
+    """What proxies refuse now, in all groups, with their words."""
+    found: dict[RefusalKey, str] = {}
     for group in fleet.groups():
-        if group.refusals:
-            found.update(group.refusals)
+        for key, refusal in group.refusals.items():
+            found[key] = refusal.message
     return found
+
+
+class Elsewhere(Protocol):
+    """What other replicas tell about their proxies: see `xds.peers.Peers`."""
+
+    def standings(self, group: str) -> Iterable[Standing]:
+        """What each replica that has proxies of a Gateway says of them."""
+
+    def refused(self) -> Mapping[RefusalKey, str]:
+        """What their proxies refuse, with their words."""
 
 
 class OneGroup:
@@ -89,6 +102,8 @@ class GroupPerGateway:
         self._groups: dict[Name, Group] = {}
         self._gone: set[Name] = set()
         self._listeners_at: dict[Name, int] = {}
+        self._digests: dict[Name, str] = {}
+        self._elsewhere: Elsewhere | None = None
         self._flights = 0
         self._past = Counters()
         """What the groups that are gone had counted."""
@@ -108,6 +123,7 @@ class GroupPerGateway:
             resources += sum(map(len, named.values()))
             if LDS in named and flight != before:
                 self._listeners_at[gateway] = flight
+                self._digests.pop(gateway, None)
         for gateway in changes.keys(GATEWAY_PLANS):
             if graph.get(GATEWAY_PLANS, gateway) is None and gateway in self._groups:
                 self._gone.add(gateway)
@@ -115,6 +131,7 @@ class GroupPerGateway:
             self._gone.discard(gateway)
             self._past = _sum((self._past, self._groups.pop(gateway).counters))
             self._listeners_at.pop(gateway, None)
+            self._digests.pop(gateway, None)
         return Published(self._flights, resources)
 
     def groups(self) -> Iterator[Group]:
@@ -130,9 +147,44 @@ class GroupPerGateway:
         return None if gateway in self._gone else self._groups.get(gateway)
 
     def programmed(self, gateway: Name) -> bool:
-        """Whether at least one proxy is connected and all have the gateway's listeners as they are planned now."""
+        """Whether at least one proxy is connected, here or elsewhere, and all have the listeners as planned now."""
         group = self.of(gateway)
-        return group is not None and group.settled >= self._listeners_at.get(gateway, 0)
+        if group is None:
+            return False
+        standings = list(self._elsewhere.standings(str(gateway))) if self._elsewhere is not None else []
+        if group.sessions:
+            standings.append(self._standing(gateway, group))
+        digest = self._digest(gateway, group)
+        return bool(standings) and all(standing.digest == digest for standing in standings)
+
+    def standings(self) -> dict[str, Standing]:
+        """How it stands with the proxies that are connected here, by the Gateway as `namespace/name`."""
+        return {
+            str(gateway): self._standing(gateway, group)
+            for gateway, group in self._groups.items()
+            if group.sessions and gateway not in self._gone
+        }
+
+    def refused_elsewhere(self) -> Mapping[RefusalKey, str]:
+        """What proxies of other replicas refuse, with their words."""
+        return self._elsewhere.refused() if self._elsewhere is not None else {}
+
+    def listen_to(self, elsewhere: Elsewhere) -> None:
+        """Has the proxies of other replicas counted too."""
+        self._elsewhere = elsewhere
+
+    def _standing(self, gateway: Name, group: Group) -> Standing:
+        taken = group.settled >= self._listeners_at.get(gateway, 0)
+        return Standing(len(group.sessions), self._digest(gateway, group) if taken else "")
+
+    def _digest(self, gateway: Name, group: Group) -> str:
+        """Of the listeners that a gateway's proxies are to have: the same in all replicas that know the same."""
+        found = self._digests.get(gateway)
+        if found is None:
+            listeners = group.resources(LDS)
+            text = "\n".join(f"{name} {listeners[name].version}" for name in sorted(listeners))
+            found = self._digests[gateway] = blake2b(text.encode(), digest_size=8).hexdigest()
+        return found
 
     def _group(self, gateway: Name) -> Group:
         group = self._groups.get(gateway)

@@ -119,7 +119,8 @@ def _about(key: Any) -> Ref | None:
 class Engine:
     """The graph and the groups of proxies that it feeds: one group standalone, one for each Gateway otherwise.
 
-    `on_applied` is called after each change, also after those that proxies cause by refusing something.
+    `on_applied` is called after each change, also after those that proxies cause by refusing something. `on_proxies`
+    is called whenever a proxy comes, goes or answers. Neither may block.
     """
 
     def __init__(
@@ -129,12 +130,13 @@ class Engine:
         *,
         grace_s: float = 5.0,
         on_applied: Callable[[Applied], None] = lambda _: None,
+        on_proxies: Callable[[], None] = lambda: None,
     ) -> None:
         self.graph = new_graph(options, emit_options)
         self._one = OneGroup(grace_s=grace_s, on_event=self._on_event)
         self._many = GroupPerGateway(grace_s=grace_s, on_event=self._on_event)
         self._fleet: Fleet = self._one if options.standalone else self._many
-        self._on_applied = on_applied
+        self._on_applied, self._on_proxies = on_applied, on_proxies
         self._changed_rows = 0
 
     @property
@@ -146,6 +148,11 @@ class Engine:
     def gateways(self) -> GroupPerGateway:
         """The groups of an engine with one for each Gateway."""
         return self._many
+
+    @property
+    def fleet(self) -> Fleet:
+        """All groups, of either kind of engine."""
+        return self._fleet
 
     def listener(self, gateway: Name, listener: str) -> Literal["programmed", "pending"]:
         """What proxies have acknowledged of a gateway's listeners, as `status` asks for it."""
@@ -198,6 +205,12 @@ class Engine:
             gc.collect()
             gc.freeze()
 
+    def heed_refusals(self) -> None:
+        """Brings findings in line with what proxies refuse, here and elsewhere; refusals change no resource."""
+        if subjects := self._note_refusals():
+            flight = self._one.group.flight
+            self._on_applied(Applied(flight, 0, frozenset(subjects), 0.0, 0.0, Changes()))
+
     def retry_refused_listeners(self) -> None:
         """Sends refused listeners again: what was in their way, a busy port for instance, may have gone."""
         for group in self._fleet.groups():
@@ -223,18 +236,18 @@ class Engine:
         return applied
 
     def _on_event(self, _: Event) -> None:
-        """Proxies answered: what they refuse, or refuse no longer, becomes findings. Refusals change no resource."""
-        if subjects := self._note_refusals():
-            flight = self._one.group.flight
-            self._on_applied(Applied(flight, 0, frozenset(subjects), 0.0, 0.0, Changes()))
+        """Proxies answered: what they refuse, or refuse no longer, becomes findings."""
+        self._on_proxies()
+        self.heed_refusals()
 
     def _note_refusals(self) -> set[Ref]:
         """Brings the graph's refusals in line with the groups'; the objects concerned."""
-        known, now = self.graph.rows(refusals.REFUSALS), fleet_refusals(self._fleet)
+        known = self.graph.rows(refusals.REFUSALS)
+        now = {**self._many.refused_elsewhere(), **fleet_refusals(self._fleet)}
         if not known and not now:
             return set()
         for key in [key for key in known if key not in now]:
             self.graph.delete(refusals.REFUSALS, key)
-        for key, refusal in now.items():
-            self.graph.put(refusals.REFUSALS, key, refusal.message)
+        for key, words in now.items():
+            self.graph.put(refusals.REFUSALS, key, words)
         return self.graph.flush().subjects

@@ -89,6 +89,8 @@ class ControllerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Name of the Lease by which replicas choose their leader."""
     xds: Address = Address("0.0.0.0", 9977)  # noqa: S104 - proxies come from other pods
     """Where proxies get their configuration."""
+    advertise: str = ""
+    """IP address at which other replicas reach this one's xDS; empty: the one by which it reaches the API server."""
     xds_service: str = "tripylon.tripylon-system.svc.cluster.local"
     """DNS name by which proxies reach the replicas' xDS."""
     xds_secret: str = "tripylon-xds-tls"  # noqa: S105 - the name of an object

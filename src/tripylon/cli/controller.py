@@ -37,6 +37,13 @@ def controller(
         str, Parameter(help="Namespaces whose Secrets may be listed, with commas; default: as --namespaces.")
     ] = "",
     xds: Annotated[str, Parameter(help="Address on which proxies are served.")] = str(_DEFAULTS.xds),
+    advertise: Annotated[
+        str,
+        Parameter(
+            help="IP address at which other replicas reach this one; default: found out.",
+            env_var=["TRIPYLON_ADVERTISE", "POD_IP"],
+        ),
+    ] = "",
     xds_service: Annotated[str, Parameter(help="DNS name by which proxies reach the replicas.")] = "",
     xds_secret: Annotated[str, Parameter(help="Secret with the certificate of that name.")] = _DEFAULTS.xds_secret,
     health: Annotated[str, Parameter(help="Address of /healthz and /readyz.")] = str(_DEFAULTS.health),
@@ -68,6 +75,7 @@ def controller(
         namespaces=_listed(namespaces),
         secret_namespaces=_listed(secret_namespaces),
         xds=address(xds, flag="--xds", default_host=_DEFAULTS.xds.host, default_port=_DEFAULTS.xds.port),
+        advertise=advertise,
         xds_service=xds_service or f"tripylon.{namespace}.svc.cluster.local",
         xds_secret=xds_secret,
         health=address(health, flag="--health", default_host=_DEFAULTS.health.host, default_port=_DEFAULTS.health.port),

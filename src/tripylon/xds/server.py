@@ -14,9 +14,9 @@ import itertools
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
@@ -42,11 +42,21 @@ A TripylonError means that it cannot be told now: the proxy is asked to try agai
 """
 
 
+class Service(Protocol):
+    """Something else that is served on the same port, and answers for itself who may use it."""
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        """Its methods."""
+
+    def close(self) -> None:
+        """Ends its streams."""
+
+
 class XdsServer:
     """Serves groups to proxies. `select_group` gets the node of a new stream; None refuses it.
 
-    `authorise` is asked before. `stop` bounds its waiting by `stop_s` seconds; over TCP a peer that says nothing for
-    `silence_s` seconds is asked for a sign of life, and given up after as long again.
+    `authorise` is asked before. `services` are served besides. `stop` bounds its waiting by `stop_s` seconds; over TCP
+    a peer that says nothing for `silence_s` seconds is asked for a sign of life, and given up after as long again.
     """
 
     def __init__(
@@ -54,11 +64,13 @@ class XdsServer:
         select_group: Callable[[Node], Group | None],
         *,
         authorise: Authorise | None = None,
+        services: Collection[Service] = (),
         stop_s: float = 2.0,
         silence_s: float = 15.0,
     ) -> None:
         self._select_group = select_group
         self._authorise = authorise
+        self._services = tuple(services)
         self._stop_s = stop_s
         self._silence_s = silence_s
         self._numbers = itertools.count(1)
@@ -99,6 +111,8 @@ class XdsServer:
         self._stopping = True
         for awake in self._writers:
             awake.set()
+        for service in self._services:
+            service.close()
         server.stop_listening()
         await server.drained(self._stop_s)
         server.hang_up()
@@ -109,7 +123,7 @@ class XdsServer:
     async def _start(
         self, listening: socket.socket, certificate: Certificate | None = None, *, silence_s: float | None = None
     ) -> None:
-        self._server = TrackingServer([self], codec=RawCodec(), silence_s=silence_s)
+        self._server = TrackingServer([self, *self._services], codec=RawCodec(), silence_s=silence_s)
         await self._server.listen(listening, certificate)
 
     def __mapping__(self) -> dict[str, Handler]:
