@@ -98,7 +98,7 @@ class Replica:
         name = identity_of(settings, client.config.server)
         self._election = Election(client, settings.namespace, settings.lease, name, self._lead, self._follow)
         self._neighbours = Neighbours(
-            name, lambda: self._election.leader, self._engine, self._reporter, self._identity, settings.xds_service
+            name, lambda: self._election.leader, self._engine, self._reporter.mark, self._identity, settings.xds_service
         )
         self._metrics = ReplicaMetrics(self)
         self._certificate: Certificate | None = None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -17,11 +18,10 @@ import structlog
 from tripylon.errors import TripylonError
 from tripylon.fleet import refusals
 from tripylon.kube.concerned import gateway_ref
-from tripylon.kube.identity import Identity
-from tripylon.kube.report import Reporter
+from tripylon.kube.identity import Served
 from tripylon.loop import Engine
 from tripylon.settings import Address, ControllerSettings, parse_address
-from tripylon.values import Name
+from tripylon.values import Name, Ref
 from tripylon.xds.peer_link import PeerLink, Place, Standings, Trust
 from tripylon.xds.peers import Peers, Refused
 
@@ -32,10 +32,22 @@ _RELOAD_APART_S = 5.0
 _ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - what is bound, not where we are reached
 
 
+class Certificate(Protocol):
+    """What all replicas share: see `kube.identity.Identity`."""
+
+    @property
+    def served(self) -> Served:
+        """What is in force."""
+
+    async def load(self) -> Served:
+        """Looks whether that has changed; TripylonError when it cannot be told."""
+
+
 class Neighbours:
     """Both sides: `peers` listens, to be served besides xDS; `run` tells whoever leads, when that is another.
 
-    `leader` says what the Lease says now. `stir` is to be called whenever the configuration changes or a proxy answers.
+    `leader` says what the Lease says now; `mark` has the status of objects judged again. `stir` is to be called
+    whenever the configuration changes or a proxy answers.
     """
 
     def __init__(
@@ -43,11 +55,11 @@ class Neighbours:
         identity: str,
         leader: Callable[[], str],
         engine: Engine,
-        reporter: Reporter,
-        certificate: Identity,
+        mark: Callable[[Iterable[Ref]], None],
+        certificate: Certificate,
         server_name: str,
     ) -> None:
-        self._identity, self._leader_identity, self._engine, self._reporter = identity, leader, engine, reporter
+        self._identity, self._leader_identity, self._engine, self._mark = identity, leader, engine, mark
         self._certificate = certificate
         self._reload_at = 0.0
         self._reload = asyncio.Event()
@@ -86,7 +98,7 @@ class Neighbours:
         """Another replica told something: what is written about these Gateways may have to change."""
         if refusals_changed:
             self._engine.heed_refusals()
-        self._reporter.mark(gateway_ref(Name(*group.split("/", 1))) for group in groups if "/" in group)
+        self._mark(gateway_ref(Name(*group.split("/", 1))) for group in groups if "/" in group)
 
     async def _load(self) -> None:
         """Looks whether the shared key was changed; seldom, however often we are asked to."""

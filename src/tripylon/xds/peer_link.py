@@ -108,7 +108,7 @@ class PeerLink:
         """Tells one leader, until there is another or the stream ends; raises what ended it."""
         trust = self._trust()
         config = Configuration(ssl_target_name_override=trust.server_name)
-        channel = Channel(place.host, place.port, codec=RawCodec(), ssl=_context(trust), config=config)
+        channel = Channel(place.host, place.port, codec=RawCodec(), ssl=client_context(trust), config=config)
         proof = {"authorization": f"Bearer {peer_token(trust.key)}"}
         try:
             async with channel.request(METHOD, Cardinality.STREAM_STREAM, bytes, bytes, metadata=proof) as stream:
@@ -163,8 +163,13 @@ def _difference(told: Standings | None, now: Standings, peer: str) -> Report | N
     return Report("", groups, refused) if groups or refused is not None else None
 
 
-def _context(trust: Trust) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=trust.authority.decode())
+def client_context(trust: Trust) -> ssl.SSLContext:
+    """For connections to another replica: its certificate must be of our authority, for the name that we look for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
+    try:
+        context.load_verify_locations(cadata=trust.authority.decode())
+    except ValueError as error:
+        raise ssl.SSLError(f"there is no authority to trust: {error}") from error
     return context
