@@ -8,7 +8,7 @@ from tests.cases.harness import HERE, load, run
 from tripylon.envoy.plain import plain
 from tripylon.envoy.verify import verify_resources
 
-NAME = "backend/default/ext"
+NAME = "backend/default/ext/tls"
 
 
 @pytest.mark.parametrize("case", ["tls-system", "tls-address"])

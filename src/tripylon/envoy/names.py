@@ -53,25 +53,29 @@ def parse_virtual_host(name: str) -> HostKey | None:
 
 
 def cluster(key: ClusterKey) -> str:
-    """`service/namespace/name/port` or `backend/namespace/name`, with `/http2` behind: a Cluster and its endpoints."""
+    """`service/namespace/name/port` or `backend/namespace/name`, then `/http2` and `/tls`: a Cluster, its endpoints."""
     parts = [key.kind.lower(), key.namespace, key.name]
     if key.port:
         parts.append(str(key.port))
     if key.protocol == "http2":
         parts.append("http2")
+    if key.tls:
+        parts.append("tls")
     return "/".join(parts)
 
 
 def parse_cluster(name: str) -> ClusterKey | None:
     """The destination of a Cluster's name; None when it is none of ours."""
-    parts = name.split("/")
-    protocol: Protocol = "http2" if parts[-1] == "http2" else "http1"
-    match parts[: len(parts) - (protocol == "http2")]:
-        case ["service", namespace, service, port] if port.isdigit():
-            return ClusterKey("Service", namespace, service, int(port), protocol)
-        case ["backend", namespace, backend]:
-            return ClusterKey("Backend", namespace, backend, 0, protocol)
-    return None
+    match name.split("/"):
+        case ["service", namespace, service, port, *ways] if port.isdigit():
+            key = ClusterKey("Service", namespace, service, int(port), "http1")
+        case ["backend", namespace, backend, *ways]:
+            key = ClusterKey("Backend", namespace, backend, 0, "http1")
+        case _:
+            return None
+    protocol: Protocol = "http2" if "http2" in ways else "http1"
+    found = key._replace(protocol=protocol, tls="tls" in ways)
+    return found if cluster(found) == name else None
 
 
 def secret(name: Name) -> str:

@@ -134,7 +134,7 @@ def _resolve_backend(read: Read, target: Ref, *, grpc: bool) -> ClusterKey | Fau
     protocol = _protocol(_app_protocol(backend), grpc=grpc)
     if isinstance(protocol, Fault):
         return protocol
-    return ClusterKey("Backend", target.namespace, target.name, 0, protocol)
+    return ClusterKey("Backend", target.namespace, target.name, 0, protocol, backend.spec.tls is not None)
 
 
 def judge_backend(read: Read, name: Name) -> Built[bool, Finding] | None:

@@ -35,7 +35,8 @@ class HostKey(NamedTuple):
 
 
 class ClusterKey(NamedTuple):
-    """One destination as a gateway reaches it. Two protocols to one Service port are two clusters."""
+    """One destination as a gateway reaches it. Two ways to speak to it are two clusters, so that a change from one to
+    the other is made before the old one is broken, and no address is spoken to in the wrong way meanwhile."""
 
     kind: Literal["Service", "Backend"]
     namespace: str
@@ -43,6 +44,7 @@ class ClusterKey(NamedTuple):
     port: int
     """Service port; 0 for a Backend, which has ports of its own."""
     protocol: Protocol
+    tls: bool = False
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):
