@@ -243,6 +243,24 @@ def test_an_idle_connection_does_not_hold_up_a_drain(setting: Setting) -> None:
         assert plane.ended() == 0
 
 
+def test_killed_while_it_drains(setting: Setting) -> None:
+    plane = setting.plane(limit_s=600)
+    envoy = setting.envoy(plane.up().envoy_pid)
+    with closing(HTTPConnection("127.0.0.1", setting.port, timeout=60)) as slow:
+        slow.request("GET", "/slow")
+        setting.backend.slow_requests.acquire()
+        plane.begin_drain()
+        until(lambda: refused(setting))
+        plane.process.kill()
+        plane.ended()
+        setting.backend.release.set()
+        assert slow.getresponse().status == 200
+    up = setting.plane().up()
+    setting.envoy(up.envoy_pid)
+    assert (up.adopted, is_running(envoy)) == (False, False)
+    assert setting.get("/answer") == (200, "one")
+
+
 def test_two_on_one_state_directory(setting: Setting) -> None:
     plane = setting.plane()
     setting.envoy(plane.up().envoy_pid)

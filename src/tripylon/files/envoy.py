@@ -30,6 +30,7 @@ from tripylon.files.state import StateDir, write_whole
 _START_LIMIT_S = 15.0
 _ADOPT_LIMIT_S = 2.0
 """How long a recorded Envoy that lives may take to answer before it counts as hung."""
+_DRAINING = "DRAINING"
 _STALE_DRAIN_S = 3.0
 _TERM_LIMIT_S = 5.0
 _POLL_S = 0.02
@@ -100,7 +101,8 @@ class EnvoyProcess:
                 self._take_over(found)
                 return True
             if found and info:
-                _log.warning("the running Envoy was started otherwise; it is replaced", pid=found.pid)
+                why = "drains" if info.state == _DRAINING else "was started otherwise"
+                _log.warning(f"the running Envoy {why}; it is replaced", pid=found.pid)
                 await self._end(found, drain_s=_STALE_DRAIN_S)
             elif found:
                 _log.warning("the running Envoy does not answer; it is killed and replaced", pid=found.pid)
@@ -177,7 +179,7 @@ class EnvoyProcess:
         """Whether this Envoy was launched as ours would be; the bootstrap's path names the launch."""
         ours = str(self._state.bootstrap_file(self._launch.key()))
         same = info.node.id == self._launch.node_id and info.command_line_options.config_path == ours
-        return same and info.state != "DRAINING"
+        return same and info.state != _DRAINING
 
     def _is_from_here(self, info: ServerInfo) -> bool:
         return Path(info.command_line_options.config_path).parent == self._state.root
