@@ -31,7 +31,7 @@ def host_name(key: HostKey) -> str:
 
 
 def host_lines(plan: HostPlan) -> list[str]:
-    return [_line(entry) for entry in plan.entries]
+    return ["421"] if plan.misdirected else [_line(entry) for entry in plan.entries]
 
 
 def _line(entry: RouteEntry) -> str:

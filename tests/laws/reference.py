@@ -31,13 +31,24 @@ class Request(NamedTuple):
     grpc: bool = False
 
 
-def answer(objects: Iterable[Any], gateway: Gateway, listeners: Iterable[Listener], request: Request) -> Winner | None:
-    """The rule that answers a request at one of `listeners`, which share a socket; None: 404."""
+MISDIRECTED: Winner = (Ref("", "421", "", ""), 0)
+"""What answers a request that another HTTPS listener of the port should have got."""
+
+
+def answer(
+    objects: Iterable[Any], gateway: Gateway, listeners: list[Listener], rivals: list[Listener], request: Request
+) -> Winner | None:
+    """The rule that answers a request at one of `listeners`, which share a socket; None: 404.
+
+    `rivals` are the other HTTPS listeners of the port, if the socket is one of HTTPS.
+    """
     objects = list(objects)
-    covering = [listener for listener in listeners if covers(listener.hostname, request.host)]
+    covering = [listener for listener in (*listeners, *rivals) if covers(listener.hostname, request.host)]
     if not covering:
         return None
     listener = max(covering, key=lambda each: specificity(each.hostname))
+    if listener in rivals:
+        return MISDIRECTED
     found: list[tuple[Rank, Winner]] = []
     for route in objects:
         if isinstance(route, HTTPRoute | GRPCRoute) and attached(objects, route, gateway, listener):

@@ -67,8 +67,10 @@ def hold(world: World, requests: list[Request]) -> None:
     graph = settled(world.values())
     for gateway, table, names in sockets(graph, world):
         listeners = [listener for listener in gateway.spec.listeners if listener.name in names]
+        others = {name for _, other, found in sockets(graph, world) if is_rival(table, other) for name in found}
+        rivals = [listener for listener in gateway.spec.listeners if listener.name in others]
         for request in requests:
-            expected = reference.answer(world.values(), gateway, listeners, request)
+            expected = reference.answer(world.values(), gateway, listeners, rivals, request)
             assert served(graph, table, request) == expected, (table, request)
 
 
@@ -85,11 +87,19 @@ def sockets(graph: Graph, world: World) -> Iterator[tuple[Gateway, RouteTable, s
                     yield each, table, names
 
 
+def is_rival(table: RouteTable, other: RouteTable) -> bool:
+    """Whether both are tables of HTTPS listeners of one port, and different ones."""
+    same_port = (table.gateway, table.port) == (other.gateway, other.port)
+    return same_port and bool(table.listener and other.listener) and table != other
+
+
 def served(graph: Graph, table: RouteTable, request: Request) -> Winner | None:
     """What a proxy does with a plan: the host as Envoy finds it, then its first entry that matches."""
     plan = find_host(graph, table, request.host)
     if plan is None:
         return None
+    if plan.misdirected:
+        return reference.MISDIRECTED
     return next(((each.route, each.rule.index) for each in plan.entries if matches(each, request)), None)
 
 

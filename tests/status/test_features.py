@@ -9,7 +9,7 @@ from tests.api import upstream
 
 from tripylon.status.features import CLAIMS, CLUSTER_CLAIMS, supported_features
 
-_FEATURE = re.compile(r'FeatureName = "([A-Za-z0-9]+)"')
+_FEATURE = re.compile(r'Support\w+(?:\s+FeatureName)? = "([A-Za-z0-9]+)"')
 
 
 @pytest.fixture(scope="module")

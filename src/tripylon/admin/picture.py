@@ -167,7 +167,7 @@ def gateways(graph: Graph, *, max_hosts: int | None = None) -> tuple[GatewayView
     for key, host in islice(graph.rows(HOSTS).items(), max_hosts):
         plan = graph.get(GATEWAY_PLANS, key.table.gateway)
         listener = owner(plan, key.table, key.hostname) if plan else None
-        if listener is not None:
+        if listener is not None and not host.misdirected:
             hosts.setdefault((key.table.gateway, listener.name), []).append(host)
     return tuple(
         GatewayView(

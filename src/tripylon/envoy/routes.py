@@ -74,10 +74,20 @@ def route_configuration(table: RouteTable) -> RouteConfiguration:
 def virtual_host(plan: HostPlan) -> VirtualHost:
     """Everything that one hostname answers. Envoy removes it by this name, so it must be the resource's own."""
     built = VirtualHost(name=names.virtual_host(plan.key), domains=[plan.key.hostname or "*"])
+    if plan.misdirected:
+        built.routes.append(_elsewhere())
     for entry in plan.entries:
         for route in _routes(entry, plan.key):
             built.routes.append(route)
     return built
+
+
+def _elsewhere() -> Route:
+    """Answers everything with 421, upon which clients connect anew by the right name (RFC 9110, 15.5.20)."""
+    route = Route(name="misdirected")
+    route.match.prefix = "/"
+    route.direct_response.status = 421
+    return route
 
 
 def _routes(entry: RouteEntry, host: HostKey) -> Iterator[Route]:

@@ -355,8 +355,8 @@ def _overlaps(gateway: Gateway, refused: dict[str, tuple[Finding, ...]]) -> Iter
                 listener,
                 "OverlappingTLSConfig",
                 "OverlappingHostnames",
-                f"covers hostnames that {_names(others)} on port {listener.port} covers, too; clients that reuse a "
-                "connection for several hosts may reach the wrong one",
+                f"has hostnames in common with {_names(others)} on port {listener.port}; clients that reuse a "
+                "connection for a hostname of another listener are told to connect anew (421)",
                 hint="Ignore this if their certificates cover no common name",
                 severity="info",
             )

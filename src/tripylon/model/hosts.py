@@ -3,6 +3,7 @@
 One host for each hostname under which some route is reachable, and one for each listener's own hostname, so that a
 request never falls through to a wider listener (listener isolation). A host holds the routes of its own hostname and,
 behind them, those of wider hostnames of the same listener: a request that the narrower ones do not match reaches them.
+An HTTPS listener also has a host for what another one of its port serves, so that clients connect there.
 The invariant: the order is total and independent of the order in which routes came. Read `envoy/routes.py` next.
 """
 
@@ -14,7 +15,7 @@ from functools import lru_cache
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.gateways import GATEWAY_PLANS
-from tripylon.model.listeners import owner
+from tripylon.model.listeners import https_listeners, https_owner, owner
 from tripylon.model.order import entry_order
 from tripylon.model.plan import GatewayPlan, HostKey, HostPlan, RouteEntry, RoutePlan, RouteTable
 from tripylon.model.route_plans import ROUTE_PLANS
@@ -29,8 +30,14 @@ def _hosts_of_route(_: Ref, route: RoutePlan) -> Iterable[HostKey]:
 
 def _hosts_of_gateway(name: Name, plan: GatewayPlan) -> Iterator[HostKey]:
     for listener in plan.listeners:
-        if listener.usable:
-            yield HostKey(listener.table(name), listener.hostname)
+        if not listener.usable:
+            continue
+        table = listener.table(name)
+        yield HostKey(table, listener.hostname)
+        if table.listener:
+            for other in https_listeners(plan, listener.port):
+                if other is not listener:
+                    yield HostKey(table, other.hostname)
 
 
 ROUTES_BY_HOST: Index[HostKey, Ref, RoutePlan] = Index("routes by host", ROUTE_PLANS, _hosts_of_route)
@@ -45,7 +52,11 @@ def derives() -> tuple[Derive[HostKey, HostPlan], ...]:
 def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
     """Everything that one hostname answers, in order."""
     plan = read.get(GATEWAY_PLANS, key.table.gateway)
-    listener = owner(plan, key.table, key.hostname) if plan is not None else None
+    if plan is None:
+        return None
+    if key.table.listener and _is_misdirected(plan, key):
+        return Built(HostPlan(key, (), misdirected=True))
+    listener = owner(plan, key.table, key.hostname)
     if listener is None:
         return None
     found: dict[tuple[Ref, int, int], tuple[tuple[object, ...], RouteEntry]] = {}
@@ -60,6 +71,13 @@ def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
                     found[part] = (order, entry)
     ordered = sorted(found.values(), key=lambda pair: pair[0])
     return Built(HostPlan(key, tuple(entry for _, entry in ordered)))
+
+
+def _is_misdirected(plan: GatewayPlan, key: HostKey) -> bool:
+    """Whether another HTTPS listener of the port than the table's serves the hostname."""
+    rightful = https_owner(plan, key.table.port, key.hostname)
+    there = any(each.name == key.table.listener for each in https_listeners(plan, key.table.port))
+    return there and rightful is not None and rightful.name != key.table.listener
 
 
 @lru_cache(maxsize=4096)

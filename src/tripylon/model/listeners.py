@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from tripylon.model.plan import GatewayPlan, Listener, RouteTable
 from tripylon.values import hostname_matches, hostname_specificity
 
 
 def owner(plan: GatewayPlan, table: RouteTable, hostname: str) -> Listener | None:
     """The one listener that a hostname belongs to within a routing table: the most specific that covers it."""
+    return _most_specific(
+        (listener for listener in plan.listeners if listener.usable and listener.table(plan.name) == table), hostname
+    )
+
+
+def https_owner(plan: GatewayPlan, port: int, hostname: str) -> Listener | None:
+    """The one HTTPS listener of a port that a hostname belongs to, and by whose connections it is to be asked for."""
+    return _most_specific(https_listeners(plan, port), hostname)
+
+
+def https_listeners(plan: GatewayPlan, port: int) -> Iterator[Listener]:
+    """The HTTPS listeners that share a port."""
+    return (each for each in plan.listeners if each.usable and each.protocol == "HTTPS" and each.port == port)
+
+
+def _most_specific(listeners: Iterable[Listener], hostname: str) -> Listener | None:
     return max(
-        (
-            listener
-            for listener in plan.listeners
-            if listener.usable and listener.table(plan.name) == table and hostname_matches(listener.hostname, hostname)
-        ),
+        (listener for listener in listeners if hostname_matches(listener.hostname, hostname)),
         key=lambda listener: hostname_specificity(listener.hostname),
         default=None,
     )

@@ -216,6 +216,8 @@ class HostPlan(msgspec.Struct, frozen=True, gc=False):
 
     key: HostKey
     entries: tuple[RouteEntry, ...]
+    misdirected: bool = False
+    """Another HTTPS listener of the port serves this hostname: who asks here is told to connect anew (421)."""
 
 
 class Namespaces(msgspec.Struct, frozen=True, gc=False):

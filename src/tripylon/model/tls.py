@@ -169,7 +169,8 @@ def _overlaps(read: Read, gateway: Gateway, plan: GatewayPlan, found: tuple[TlsP
                 condition="OverlappingTLSConfig",
                 reason="OverlappingCertificates",
                 message=f"Listener `{one}` of Gateway `{gateway.key}` has certificate names in common with {names} on "
-                f"port {specs[one].port}; clients that reuse a connection for several hosts may reach the wrong one",
+                f"port {specs[one].port}; clients that reuse a connection for a hostname of another listener are told "
+                "to connect anew (421)",
                 hint="Give each listener a certificate for its own hostname",
                 field=f"spec.listeners[{places[one]}].tls.certificateRefs",
                 listener=one,

@@ -15,6 +15,7 @@ CLAIMS: tuple[tuple[str, str], ...] = (
     ("Gateway", "the kind is read and served: model/gateways.py"),
     ("GatewayAddressEmpty", "an address without value is the one that we bind by default"),
     ("GatewayHTTPListenerIsolation", "each hostname of a port has one owner: model/listeners.py"),
+    ("GatewayHTTPSListenerDetectMisdirectedRequests", "another listener's host is answered with 421: model/hosts.py"),
     ("GatewayPort8080", "any port may be bound"),
     ("GatewayRouteHostnameIntersectionPrecedence", "a route's own hostname orders first: model/order.py"),
     ("GatewayStaticAddresses", "`spec.addresses` are bound, and judged one by one"),
