@@ -101,6 +101,7 @@ class Provisioner:
         try:
             objects = self._manifests(gateway, plan)
         except ValueError as error:
+            self._deployer.keep(name)
             self._complain(gateway, str(error))
         else:
             self._complain(gateway, "")

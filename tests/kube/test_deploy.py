@@ -174,6 +174,25 @@ async def test_a_new_leader_writes_nothing_that_is_there_and_removes_what_nobody
     assert {name for _, _, name in server.objects} == {"edge-tripylon"}
 
 
+async def test_what_is_there_stays_while_nobody_can_say_what_is_wanted() -> None:
+    server = Server()
+    first = Leader(server)
+    first.deployer.want(gateway(), objects())
+    async with first.leading():
+        await until(lambda: EDGE in first.told)
+    server.writes.clear()
+    second = Leader(server)
+    second.deployer.keep(EDGE)
+    async with second.leading():
+        await settle()
+        assert (server.writes, server.kinds()) == ([], FOUR)
+        second.deployer.want(gateway(), objects(port=8080))
+        await until(lambda: server.writes == ["apply Service edge-tripylon"])
+        second.deployer.keep(EDGE)
+        second.deployer.forget(EDGE)
+        await until(lambda: not server.objects)
+
+
 async def test_another_class_renames_everything() -> None:
     server = Server()
     leader = Leader(server)

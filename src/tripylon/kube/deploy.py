@@ -73,9 +73,9 @@ class Deployed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deployer:
-    """Keeps the objects of all Gateways as they are wanted. Tell it by `want` and `forget`; `run` while leading.
+    """Keeps the objects of all Gateways as they are wanted. Tell it by `want`, `keep`, `forget`; `run` while leading.
 
-    `want` is told about every Gateway of ours before `run` starts: objects of Gateways that nobody wants are removed.
+    Every Gateway of ours is wanted or kept before `run` starts: objects of Gateways that are neither are removed.
     """
 
     def __init__(self, cluster: Cluster, report: Report, *, controller_name: str, resync_s: float = RESYNC_S) -> None:
@@ -85,6 +85,8 @@ class Deployer:
         self._labels = dict(part.split("=", 1) for part in self._selector.split(","))
         self._resync_s = resync_s
         self._wanted: dict[Name, tuple[Gateway, tuple[Object, ...]]] = {}
+        self._kept: set[Name] = set()
+        """Gateways of which nobody can say now what is wanted."""
         self._deployed: dict[Name, dict[Key, Deployed]] = {}
         self._again: set[Name] = set()
         """Gateways whose objects are applied even if they bear the right hash."""
@@ -96,13 +98,20 @@ class Deployer:
     def want(self, gateway: Gateway, objects: tuple[Object, ...]) -> None:
         """These objects shall be there for a Gateway, and no others; none where somebody else runs its proxies."""
         wanted = (gateway, objects)
+        self._kept.discard(gateway.key)
         if self._wanted.get(gateway.key) != wanted:
             self._wanted[gateway.key] = wanted
             self._mark(gateway.key)
 
+    def keep(self, gateway: Name) -> None:
+        """What is wanted for a Gateway cannot be told now: what was wanted before holds, else what is there stays."""
+        self._kept.add(gateway)
+
     def forget(self, gateway: Name) -> None:
         """A Gateway is gone or no longer ours: nothing of it shall stay."""
-        if self._wanted.pop(gateway, None) is not None:
+        kept = gateway in self._kept
+        self._kept.discard(gateway)
+        if self._wanted.pop(gateway, None) is not None or kept:
             self._told.pop(gateway, None)
             self._mark(gateway)
 
@@ -188,6 +197,8 @@ class Deployer:
     async def _bring_about(self, name: Name) -> bool:
         """Apply what differs, remove what is too much; True when something has to be tried again."""
         gateway, objects = self._wanted.get(name, (None, ()))
+        if gateway is None and name in self._kept:
+            return False
         again = name in self._again
         self._again.discard(name)
         findings: list[Finding] = []

@@ -1,0 +1,253 @@
+"""What runs for Gateways, told to a deployer that writes down what it is told; the engine is the real one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.fleet.test_groups import make
+
+from tripylon.api.gateway import Gateway
+from tripylon.api.meta import Resource
+from tripylon.envoy.options import EmitOptions
+from tripylon.kube.deploy import Deployer
+from tripylon.kube.manifests import Object
+from tripylon.kube.pod import ProxySettings
+from tripylon.loop import Applied, Engine
+from tripylon.model.options import Options
+from tripylon.provision import ControlPlane, Provisioner
+from tripylon.settings import Address
+from tripylon.status.desired import desired, status_values
+from tripylon.values import Name, Ref
+from tripylon.world.world import GATEWAYS
+
+OPTIONS = Options(standalone=False)
+EDGE = Name("default", "edge")
+EDGE_REF = Ref("gateway.networking.k8s.io", "Gateway", "default", "edge")
+PARAMETERS = "gateway.tripylon.dev/v1alpha1"
+
+
+class Recorder(Deployer):
+    """Writes down what is wanted, and runs nothing."""
+
+    def __init__(self) -> None:
+        self.wanted: dict[Name, tuple[Object, ...]] = {}
+        self.told: list[str] = []
+
+    def want(self, gateway: Gateway, objects: tuple[Object, ...]) -> None:
+        self.told.append(f"want {gateway.key}")
+        self.wanted[gateway.key] = objects
+
+    def keep(self, gateway: Name) -> None:
+        self.told.append(f"keep {gateway}")
+
+    def forget(self, gateway: Name) -> None:
+        self.told.append(f"forget {gateway}")
+        self.wanted.pop(gateway, None)
+
+    def restore(self, gateway: Name) -> None:
+        self.told.append(f"restore {gateway}")
+
+
+class Programmed:
+    """Proxies that have taken everything."""
+
+    def listener(self, gateway: Name, listener: str) -> Any:
+        return "programmed"
+
+
+class Rig:
+    """An engine whose changes the provisioner is told of."""
+
+    def __init__(self) -> None:
+        self.deployer = Recorder()
+        self.authority = b"first authority"
+        self.engine = Engine(OPTIONS, EmitOptions(), on_applied=self._on_applied)
+        place = ControlPlane(Address("tripylon.test", 9977), lambda: self.authority)
+        self.provisioner = Provisioner(self.engine, self.deployer, place, ProxySettings())
+
+    def apply(self, *put: Resource) -> None:
+        self.deployer.told.clear()
+        self.engine.apply(put)
+
+    def delete(self, *refs: Ref) -> None:
+        self.deployer.told.clear()
+        self.engine.apply((), refs)
+
+    def objects(self, name: Name = EDGE) -> dict[str, Any]:
+        return {each["kind"]: each for each in self.deployer.wanted[name]}
+
+    def container(self) -> Any:
+        return self.objects()["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+
+    def findings(self) -> list[tuple[str, str]]:
+        return [(each.condition, each.reason) for each in self.engine.graph.findings(EDGE_REF)]
+
+    def status(self) -> tuple[list[str], dict[str, tuple[str, str]]]:
+        """Addresses and conditions of the Gateway, all its proxies being content."""
+        found = self.engine.graph.get(GATEWAYS, EDGE)
+        assert found is not None
+        made = desired(self.engine.graph, found, options=OPTIONS, programming=Programmed(), now="2026-01-01T00:00:00Z")
+        assert made is not None
+        plain = status_values(made)
+        conditions = {each["type"]: (each["status"], each["reason"]) for each in plain["conditions"]}
+        return [each["value"] for each in plain.get("addresses", ())], conditions
+
+    def _on_applied(self, applied: Applied) -> None:
+        self.provisioner.changed(applied.changes)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def class_(name: str = "tripylon", parameters: str = "") -> Resource:
+    spec: dict[str, Any] = {"controllerName": "gateway.tripylon.dev/controller"}
+    if parameters:
+        spec["parametersRef"] = reference(parameters) | {"namespace": "default"}
+    return make("GatewayClass", name, spec=spec)
+
+
+def gateway(
+    name: str = "edge", *, of: str = "tripylon", parameters: str = "", addresses: tuple[str, ...] = (), port: int = 80
+) -> Resource:
+    spec: dict[str, Any] = {
+        "gatewayClassName": of,
+        "listeners": [{"name": "http", "port": port, "protocol": "HTTP"}],
+        "addresses": [{"type": "IPAddress", "value": each} for each in addresses],
+    }
+    if parameters:
+        spec["infrastructure"] = {"parametersRef": reference(parameters)}
+    return make("Gateway", name, spec=spec)
+
+
+def reference(name: str) -> dict[str, str]:
+    return {"group": "gateway.tripylon.dev", "kind": "GatewayParameters", "name": name}
+
+
+def parameters(name: str, **kube: Any) -> Resource:
+    return make("GatewayParameters", name, api=PARAMETERS, spec={"kube": kube})
+
+
+def service(name: str, *ips: str) -> Resource:
+    status = {"loadBalancer": {"ingress": [{"ip": each} for each in ips]}}
+    return make("Service", name, api="v1", spec={"type": "LoadBalancer", "ports": [{"port": 80}]}, status=status)
+
+
+def image(tag: str) -> dict[str, Any]:
+    return {"image": {"repository": "example/envoy", "tag": tag}}
+
+
+BAD = {"deploymentOverlay": {"spec": {"$patch": "mend"}}}
+
+
+def test_every_gateway_of_ours_gets_its_objects_and_no_other(rig: Rig) -> None:
+    rig.apply(class_(), gateway(), make("GatewayClass", "other", spec={"controllerName": "example.com/other"}))
+    rig.apply(gateway("foreign", of="other"))
+    assert set(rig.deployer.wanted) == {EDGE}
+    objects = rig.objects()
+    assert sorted(objects) == ["ConfigMap", "Deployment", "Service", "ServiceAccount"]
+    assert [each["port"] for each in objects["Service"]["spec"]["ports"]] == [80]
+    assert "first authority" in objects["ConfigMap"]["data"].values()
+    rig.delete(EDGE_REF)
+    assert rig.deployer.told == [f"forget {EDGE}"]
+
+
+def test_what_does_not_concern_proxies_tells_the_deployer_nothing(rig: Rig) -> None:
+    rig.apply(class_(), gateway())
+    rig.apply(make("HTTPRoute", "shop", spec={"parentRefs": [{"name": "edge"}], "rules": []}))
+    assert rig.deployer.told == []
+
+
+def test_the_gateways_parameters_go_before_those_of_its_class(rig: Rig) -> None:
+    rig.apply(
+        class_(parameters="wide"),
+        gateway(),
+        parameters("wide", deployment={"replicas": 3}, envoyContainer=image("wide")),
+        parameters("narrow", envoyContainer={"image": {"tag": "narrow"}}),
+    )
+    assert (rig.objects()["Deployment"]["spec"]["replicas"], rig.container()["image"]) == (3, "example/envoy:wide")
+    rig.apply(gateway(parameters="narrow"))
+    assert (rig.objects()["Deployment"]["spec"]["replicas"], rig.container()["image"]) == (3, "example/envoy:narrow")
+    rig.apply(parameters("wide", deployment={"replicas": 5}, envoyContainer=image("wide")))
+    assert rig.objects()["Deployment"]["spec"]["replicas"] == 5
+    rig.apply(class_())
+    assert "replicas" not in rig.objects()["Deployment"]["spec"] or rig.objects()["Deployment"]["spec"]["replicas"] == 1
+
+
+def test_an_overlay_that_cannot_be_followed_is_told_and_changes_nothing(rig: Rig) -> None:
+    rig.apply(class_(), gateway(parameters="mine"), parameters("mine", deployment={"replicas": 2}))
+    before = rig.deployer.wanted[EDGE]
+    rig.apply(parameters("mine", deployment={"replicas": 4}, **BAD))
+    assert rig.deployer.told == [f"keep {EDGE}"]
+    assert rig.deployer.wanted[EDGE] is before
+    assert rig.findings() == [("Accepted", "InvalidParameters")]
+    [finding] = rig.engine.graph.findings(EDGE_REF)
+    assert "`$patch: mend` is no directive" in finding.message
+    rig.apply(parameters("mine", deployment={"replicas": 4}))
+    assert rig.findings() == []
+    assert rig.objects()["Deployment"]["spec"]["replicas"] == 4
+
+
+def test_after_a_restart_too_what_runs_is_kept_while_nobody_can_say_what_should(rig: Rig) -> None:
+    rig.apply(class_(), gateway(parameters="mine"), parameters("mine", **BAD))
+    assert EDGE not in rig.deployer.wanted
+    assert rig.deployer.told == [f"keep {EDGE}"]
+    rig.delete(EDGE_REF)
+    assert rig.deployer.told == [f"forget {EDGE}"]
+
+
+def test_another_class_of_ours_renames_and_one_of_others_forgets(rig: Rig) -> None:
+    rig.apply(class_(), class_("second"), gateway(), service("edge-tripylon", "10.0.0.1"))
+    assert rig.status()[0] == ["10.0.0.1"]
+    rig.apply(gateway(of="second"))
+    assert {each["metadata"]["name"] for each in rig.deployer.wanted[EDGE]} == {"edge-second"}
+    assert rig.status()[0] == [], "the old Service is not its own any more"
+    rig.delete(service("edge-tripylon").ref)
+    assert rig.deployer.told == [], "nobody misses the old Service"
+    rig.apply(service("edge-second", "10.0.0.2"))
+    assert rig.status()[0] == ["10.0.0.2"]
+    rig.apply(gateway(of="unknown"))
+    assert rig.deployer.told == [f"forget {EDGE}"]
+
+
+def test_a_service_that_somebody_deletes_is_restored(rig: Rig) -> None:
+    rig.apply(class_(), gateway(), service("edge-tripylon", "10.0.0.1"))
+    rig.delete(service("edge-tripylon").ref)
+    assert rig.deployer.told == [f"restore {EDGE}"]
+    assert rig.status() == ([], {**rig.status()[1], "Programmed": ("False", "AddressNotAssigned")})
+
+
+def test_proxies_of_somebody_else_need_neither_objects_nor_an_address(rig: Rig) -> None:
+    own = make("GatewayParameters", "own", api=PARAMETERS, spec={"selfManaged": {}})
+    rig.apply(class_(), gateway(parameters="own"), own)
+    assert rig.deployer.wanted == {EDGE: ()}
+    assert rig.status()[1]["Programmed"] == ("True", "Programmed")
+    assert rig.provisioner.service_account(EDGE) == "", "any service account of the namespace"
+    rig.apply(gateway(parameters="own", addresses=("10.1.1.1",)))
+    assert rig.status()[0] == ["10.1.1.1"]
+    rig.apply(gateway())
+    assert rig.provisioner.service_account(EDGE) == "edge-tripylon"
+    assert rig.provisioner.service_account(Name("default", "nobody")) is None
+    assert rig.status()[1]["Programmed"] == ("False", "AddressNotAssigned")
+
+
+def test_only_addresses_that_were_granted_count(rig: Rig) -> None:
+    rig.apply(class_(), gateway(addresses=("10.0.0.1", "10.9.9.9")))
+    assert rig.status()[1]["Programmed"] == ("False", "AddressNotUsable")
+    rig.apply(service("edge-tripylon", "10.0.0.1"))
+    assert rig.status()[0] == ["10.0.0.1"]
+    assert rig.status()[1]["Programmed"] == ("False", "AddressNotUsable")
+    assert "10.9.9.9" in " ".join(each.message for each in rig.engine.graph.findings(EDGE_REF))
+    rig.apply(service("edge-tripylon", "10.0.0.1", "10.9.9.9"))
+    assert rig.status() == (["10.0.0.1", "10.9.9.9"], {**rig.status()[1], "Programmed": ("True", "Programmed")})
+
+
+def test_a_new_authority_reaches_all_proxies(rig: Rig) -> None:
+    rig.apply(class_(), gateway(), gateway("second"))
+    rig.deployer.told.clear()
+    rig.authority = b"second authority"
+    rig.provisioner.renew()
+    assert sorted(rig.deployer.told) == ["want default/edge", "want default/second"]
+    assert "second authority" in rig.objects()["ConfigMap"]["data"].values()
