@@ -1,15 +1,15 @@
-"""A destination that changes in place, how it is found and how it is spoken to: no request may meet half of a change."""
+"""A destination that changes in place, how it is found and spoken to: no request may meet half of a change."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from tests.live import clients
-from tests.live.clients import Call, Target
+from tests.live.clients import Answer, Call, Target
 from tests.live.fleet import Fleet, Manifest
 from tests.live.gateway import LiveGateway, running
 from tests.live.manifests import Places
@@ -43,8 +43,8 @@ def backend(spec: Manifest) -> Manifest:
     return {"kind": "Backend", "metadata": {"name": "changing"}, "spec": spec}
 
 
-def hosts(fleet: Fleet, port: str) -> Manifest:
-    placed = fleet.placed("infra/echo-v1")
+def hosts(fleet: Fleet, port: str, deployment: str = "echo-v1") -> Manifest:
+    placed = fleet.placed(f"infra/{deployment}")
     return {"static": {"hosts": [{"host": address, "port": placed.ports[port]} for address in placed.addresses]}}
 
 
@@ -52,8 +52,8 @@ def plain(fleet: Fleet) -> Manifest:
     return backend(hosts(fleet, "http"))
 
 
-def secure(fleet: Fleet) -> Manifest:
-    return backend({**hosts(fleet, "https"), "tls": {"sni": "backend.example.com", "insecureSkipVerify": True}})
+def secure(fleet: Fleet, deployment: str = "echo-v1", sni: str = "backend.example.com") -> Manifest:
+    return backend({**hosts(fleet, "https", deployment), "tls": {"sni": sni, "insecureSkipVerify": True}})
 
 
 def over_http2(fleet: Fleet) -> Manifest:
@@ -69,15 +69,21 @@ def by_name(fleet: Fleet) -> Manifest:
     return backend({"dns": {"hostname": placed.addresses[0], "port": placed.ports["http"], "lookupFamily": "V4Only"}})
 
 
+def told(answer: Answer) -> tuple[int, str, str]:
+    """Status, deployment, and the server name that it was asked for by TLS."""
+    tls = answer.seen.get("tls")
+    return answer.status, answer.pod.rpartition("-")[0], str(tls["serverName"]) if isinstance(tls, dict) else ""
+
+
 @contextmanager
-def asked_all_the_time(target: Target) -> Iterator[Counter[int]]:
+def asked_all_the_time(target: Target) -> Iterator[Counter[tuple[int, str, str]]]:
     """Requests one after the other in the background; what they were answered with, complete behind the block."""
-    answers: Counter[int] = Counter()
+    answers: Counter[tuple[int, str, str]] = Counter()
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
-            answers[clients.http1(target, Call(host="changing.example.com")).status] += 1
+            answers[told(clients.http1(target, Call(host="changing.example.com")))] += 1
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -91,11 +97,21 @@ def asked_all_the_time(target: Target) -> Iterator[Counter[int]]:
 
 
 @pytest.mark.parametrize("other", [secure, over_http2, by_name], ids=["tls", "http2", "dns"])
-def test_no_request_meets_half_of_a_change(gateway: LiveGateway, fleet: Fleet, other: object) -> None:
-    assert callable(other)
-    target = gateway.target("changing", 80)
-    with asked_all_the_time(target) as answers:
+def test_no_request_meets_half_of_a_change(
+    gateway: LiveGateway, fleet: Fleet, other: Callable[[Fleet], Manifest]
+) -> None:
+    with asked_all_the_time(gateway.target("changing", 80)) as answers:
         for _ in range(TIMES):
             gateway.apply(gateway.places.complete([other(fleet)]))
             gateway.apply(gateway.places.complete([plain(fleet)]))
-    assert set(answers) == {200}, answers
+    assert {status for status, _, _ in answers} == {200}, answers
+
+
+def test_no_host_is_asked_for_the_name_of_another(gateway: LiveGateway, fleet: Fleet) -> None:
+    pairs = (("echo-v1", "backend.example.com"), ("echo-v2", "abc.example.com"))
+    gateway.apply(gateway.places.complete([secure(fleet, *pairs[0])]))
+    with asked_all_the_time(gateway.target("changing", 80)) as answers:
+        for _ in range(TIMES):
+            for pair in reversed(pairs):
+                gateway.apply(gateway.places.complete([secure(fleet, *pair)]))
+    assert set(answers) == {(200, f"infra/{deployment}", sni) for deployment, sni in pairs}, answers

@@ -43,7 +43,7 @@ _LOOKUP_FAMILIES = {
 
 
 def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOptions) -> Cluster:
-    """The Cluster of one destination; `endpoints` are needed only for those that Envoy looks up by DNS."""
+    """The Cluster of one destination; `endpoints` are needed only where they are not told apart."""
     name = names.cluster(plan.key)
     built = Cluster(
         name=name,
@@ -51,14 +51,17 @@ def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOpt
         lb_policy=Cluster.LEAST_REQUEST,
         circuit_breakers=_breakers(),
     )
-    if plan.discovery == "dns":
-        built.cluster_type.CopyFrom(_dns(plan))
-        built.wait_for_warm_on_init.value = False  # a name server that is silent must not keep everything from starting
-        if endpoints is not None:
-            built.load_assignment.CopyFrom(load_assignment(endpoints))
-    else:
-        built.type = Cluster.EDS
-        built.eds_cluster_config.eds_config.CopyFrom(ads())
+    match plan.discovery:
+        case "endpoints":
+            built.type = Cluster.EDS
+            built.eds_cluster_config.eds_config.CopyFrom(ads())
+        case "listed":
+            built.type = Cluster.STATIC
+        case "dns":
+            built.cluster_type.CopyFrom(_dns(plan))
+            built.wait_for_warm_on_init.value = False  # a silent name server must not keep everything from starting
+    if plan.discovery != "endpoints" and endpoints is not None:
+        built.load_assignment.CopyFrom(load_assignment(endpoints))
     if plan.key.protocol == "http2":
         protocol = ClusterHttpProtocolOptions()
         protocol.explicit_http_config.http2_protocol_options.SetInParent()

@@ -80,7 +80,7 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
         plan = read.get(CLUSTERS, key)
         if plan is None:
             return None
-        endpoints = read.get(ENDPOINTS, key) if plan.discovery == "dns" else None
+        endpoints = read.get(ENDPOINTS, key) if plan.discovery != "endpoints" else None
         message = to_bytes(clusters.cluster(plan, endpoints, options))
         findings = (_untrusted(key),) if clusters.is_untrusted(plan, options) else ()
         return Built(make_resource(CDS, names.cluster(key), message), findings)
@@ -137,7 +137,7 @@ def everything(graph: Graph) -> dict[str, dict[str, Resource]]:
 
 def _endpoints(read: Read, key: ClusterKey) -> Built[Resource, Finding] | None:
     plan, endpoints = read.get(CLUSTERS, key), read.get(ENDPOINTS, key)
-    if plan is None or endpoints is None or plan.discovery == "dns":
+    if plan is None or endpoints is None or plan.discovery != "endpoints":
         return None
     return Built(make_resource(EDS, names.cluster(key), to_bytes(clusters.load_assignment(endpoints))))
 

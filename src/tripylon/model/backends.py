@@ -220,8 +220,10 @@ def plan_cluster(read: Read, key: ClusterKey) -> Built[ClusterPlan, Finding] | N
         return Built(
             ClusterPlan(key, "dns", tls, dns.lookup_family, parse_duration_ms(dns.refresh_rate), dns.respect_ttl)
         )
-    by_name = any(not is_address(host) for host, _ in _hosts(backend))
-    return Built(ClusterPlan(key, "dns" if by_name else "endpoints", tls))
+    if any(not is_address(host) for host, _ in _hosts(backend)):
+        return Built(ClusterPlan(key, "dns", tls))
+    # With TLS the addresses change together with what is expected of their certificates.
+    return Built(ClusterPlan(key, "endpoints" if tls is None else "listed", tls))
 
 
 def plan_endpoints(read: Read, key: ClusterKey) -> Built[EndpointsPlan, Finding] | None:

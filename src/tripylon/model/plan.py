@@ -312,8 +312,8 @@ class ClusterPlan(msgspec.Struct, frozen=True, gc=False):
     """How one destination is reached."""
 
     key: ClusterKey
-    discovery: Literal["endpoints", "dns"]
-    """Whether addresses are told by us or looked up by the proxy."""
+    discovery: Literal["endpoints", "listed", "dns"]
+    """Whether addresses are told apart, stand in the cluster itself, or are looked up by the proxy."""
     tls: BackendTls | None = None
     lookup_family: str = "Auto"
     """Which addresses a DNS look-up is to give: Auto, V4Only, V6Only, V4Preferred or All."""
