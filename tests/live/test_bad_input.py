@@ -177,8 +177,8 @@ def findings(gateway: LiveGateway) -> list[dict[str, Any]]:
     return [each for each in gateway.picture()["findings"] if each["severity"] != "info"]
 
 
-def status(gateway: LiveGateway, host: str) -> int:
-    return clients.http1(gateway.target("edge", 80), Call(host=host)).status
+def status(gateway: LiveGateway, host: str, path: str = "/") -> int:
+    return clients.http1(gateway.target("edge", 80), Call(host=host, path=path)).status
 
 
 def secure_status(gateway: LiveGateway) -> int:
@@ -203,6 +203,23 @@ def test_a_mistake_in_a_file(gateway: LiveGateway, file: Path, mistake: Mistake)
     assert mistake.hint in found["hint"]
     assert found["message"]
     assert (status(gateway, GOOD), status(gateway, EDITED)) == (200, mistake.answer)
+
+
+def test_ten_thousand_rules_of_many_routes_in_one_file(gateway: LiveGateway, file: Path) -> None:
+    head, _, _ = EDITED_ROUTE.partition("  - matches")
+    routes = []
+    for number in range(625):
+        first = head.replace("name: edited,", f"name: n{number},").replace(EDITED, f"n{number}.example.com")
+        rules = (
+            f"  - matches: [{{path: {{value: /{rule}}}}}]\n    backendRefs: [{{name: echo-v1, port: 8080}}]\n"
+            for rule in range(16)
+        )
+        routes.append(first + "".join(rules))
+    file.write_text("---\n".join([EDITED_ROUTE, *routes]))
+    gateway.wait_live()
+    assert findings(gateway) == []
+    assert (status(gateway, GOOD), status(gateway, EDITED)) == (200, 200)
+    assert (status(gateway, "n624.example.com", "/15"), status(gateway, "n624.example.com", "/16")) == (200, 404)
 
 
 def test_one_name_in_two_files(gateway: LiveGateway, file: Path) -> None:
