@@ -26,6 +26,8 @@ INSTALL = ROOT / "src" / "tripylon" / "kube" / "install.json"
 _HEADER = "# Written by tools/charts.py from the structs in src/tripylon/api; do not edit.\n"
 _KEEP = {"helm.sh/resource-policy": "keep"}
 """Objects of our kinds would go with their definition; so it stays when the chart is removed."""
+_OF_HELM = (("app.kubernetes.io/managed-by", "Helm"),)
+_CHART = "helm.sh/chart"
 
 
 def main() -> int:
@@ -50,8 +52,15 @@ def main() -> int:
 def all_files() -> dict[Path, str]:
     """Each file's text by its path."""
     made = {DEFINITIONS / f"{kind.plural}.yaml": definition_template(crd(kind)) for kind in own_kinds()}
-    objects = msgspec.json.format(msgspec.json.encode(render()), indent=1).decode()
+    objects = msgspec.json.format(msgspec.json.encode([without_helm(obj) for obj in render()]), indent=1).decode()
     return made | {INSTALL: objects + "\n"}
+
+
+def without_helm(value: Any) -> Any:
+    """A copy without the labels that only a release of Helm may have."""
+    if isinstance(value, dict):
+        return {key: without_helm(each) for key, each in value.items() if (key, each) not in _OF_HELM and key != _CHART}
+    return [without_helm(each) for each in value] if isinstance(value, list) else value
 
 
 def definition_template(definition: dict[str, Any]) -> str:

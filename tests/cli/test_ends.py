@@ -36,6 +36,9 @@ TRIPYLON = (sys.executable, "-m", "tripylon")
         (["gen", "schema", "Pod"], "there is no kind 'Pod'; known are GatewayClass,"),
         (["run", "--drain-limit", "nan"], "--drain-limit: nan is not at least 0"),
         (["gen", "bootstrap"], "--ads requires an argument"),
+        (["gen", "install", "--namespace", "A_"], "'A_' cannot be a namespace: up to 63 of a-z, 0-9 and -"),
+        (["gen", "install", "--image", "a b"], "'a b' cannot be an image: write it like registry.example.com/name:tag"),
+        (["gen", "install", "--replicas", "-1"], "-1 replicas cannot be had; write 0 or more"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

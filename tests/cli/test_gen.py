@@ -25,6 +25,24 @@ def test_crds_are_those_of_our_own_kinds(command: Command) -> None:
     ]
 
 
+def test_install_puts_namespace_and_definitions_before_what_needs_them(command: Command) -> None:
+    ran = command("gen", "install", "--namespace", "gateways", "--image", "example.com/tripylon:1", "--replicas", "1")
+    assert ran.code == 0
+    made = list(yaml.safe_load_all(ran.out))
+    assert [each["kind"] for each in made[:3]] == ["Namespace", "CustomResourceDefinition", "CustomResourceDefinition"]
+    assert made[0]["metadata"]["name"] == "gateways"
+    [deployment] = [each for each in made if each["kind"] == "Deployment"]
+    assert deployment["metadata"]["namespace"] == "gateways"
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "example.com/tripylon:1"
+
+
+def test_install_leaves_definitions_out(command: Command) -> None:
+    made = list(yaml.safe_load_all(command("gen", "install", "--no-definitions").out))
+    assert "CustomResourceDefinition" not in {each["kind"] for each in made}
+    assert "GatewayClass" in {each["kind"] for each in made}
+
+
 def test_a_schema_accepts_an_example(command: Command) -> None:
     objects = list(yaml.safe_load_all((ROOT / "examples/quickstart/gateway.yaml").read_text()))
     for each in objects:

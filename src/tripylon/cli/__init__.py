@@ -77,8 +77,8 @@ COMMANDS = (
     Command(
         "gen",
         "tripylon.cli.gen:app",
-        "Write what other tools need: definitions, editor schemas, an Envoy bootstrap.",
-        ("tripylon gen crds | kubectl apply -f -", "tripylon gen schema --to schemas"),
+        "Write what other tools need: an installation, definitions, editor schemas, an Envoy bootstrap.",
+        ("tripylon gen install | kubectl apply --server-side -f -", "tripylon gen schema --to schemas"),
     ),
     Command(
         "version",

@@ -80,6 +80,43 @@ def bootstrap(
     return FINE
 
 
+@app.command(
+    help_epilogue=examples(
+        (
+            "tripylon gen install | kubectl apply --server-side -f -",
+            "tripylon gen install --namespace gateways --image registry.example.com/tripylon:0.1.0 > tripylon.yaml",
+        )
+    )
+)
+def install(
+    *,
+    namespace: Annotated[
+        str, Parameter(help="Namespace of the controller; it is made.", show_env_var=False)
+    ] = "tripylon-system",
+    image: Annotated[str, Parameter(help="Image of the controller; default: this version's.", show_env_var=False)] = "",
+    proxy_image: Annotated[str, Parameter(help="Image of the proxies; default: stock Envoy.", show_env_var=False)] = "",
+    replicas: Annotated[
+        int, Parameter(help="Controllers; one at a time writes status, all serve proxies.", show_env_var=False)
+    ] = 2,
+    definitions: Annotated[
+        bool,
+        Parameter(help="With the definitions of Tripylon's own kinds, as `gen crds` prints them.", show_env_var=False),
+    ] = True,
+) -> int:
+    """Print all that installs the controller in a cluster as YAML; the Gateway API's definitions are not part of it."""
+    from tripylon.cli.output import print_yaml
+    from tripylon.kube.install import install_manifests
+
+    try:
+        objects = install_manifests(
+            namespace, image, proxy_image=proxy_image, replicas=replicas, definitions=definitions
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    print_yaml(objects)
+    return FINE
+
+
 def _endpoint(text: str, flag: str) -> str | tuple[str, int]:
     from tripylon.cli.options import address
 

@@ -7,6 +7,7 @@ choices and finds no difference.
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -20,6 +21,9 @@ NAMESPACE = "tripylon-system"
 """Where the rendered installation lives until it is told otherwise."""
 RELEASE = "tripylon"
 _RENDERED = "install.json"
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""RFC 1123, as namespaces are named."""
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 
 
 def install_manifests(
@@ -33,11 +37,10 @@ def install_manifests(
     """All objects in the order in which they are to be applied: namespace, definitions, then the controller's.
 
     `image` and `proxy_image` are whole references; empty: those of the chart. `definitions` are the
-    CustomResourceDefinitions of our own kinds; the Gateway API's come from that project. ValueError for a negative
-    number of replicas.
+    CustomResourceDefinitions of our own kinds; the Gateway API's come from that project. ValueError, with what to
+    write instead, for a negative number of replicas and for what cannot be a namespace or an image.
     """
-    if replicas < 0:
-        raise ValueError(f"{replicas} replicas cannot be had; write 0 or more")
+    _check(namespace, (image, proxy_image), replicas)
     made: list[Object] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}]
     if definitions:
         made += [crd(kind) for kind in own_kinds()]
@@ -55,6 +58,16 @@ def rendered() -> list[Object]:
     """The chart's objects with its default values; new ones each time."""
     text = (files("tripylon.kube") / _RENDERED).read_bytes()
     return msgspec.json.decode(text, type=list[Object])
+
+
+def _check(namespace: str, images: tuple[str, ...], replicas: int) -> None:
+    if not _LABEL.fullmatch(namespace):
+        raise ValueError(f"{namespace!r} cannot be a namespace: up to 63 of a-z, 0-9 and -, none of them - at an end")
+    for image in images:
+        if image and not _IMAGE.fullmatch(image):
+            raise ValueError(f"{image!r} cannot be an image: write it like registry.example.com/name:tag")
+    if replicas < 0:
+        raise ValueError(f"{replicas} replicas cannot be had; write 0 or more")
 
 
 def _in_namespace(value: Any, namespace: str) -> Any:
