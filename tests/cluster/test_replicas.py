@@ -74,6 +74,20 @@ def test_nothing_flaps_when_the_leader_is_killed(installed: Cluster) -> None:
     assert {status for status, _ in seen.programmed()} == {"True"}
 
 
+def test_nothing_flaps_while_all_replicas_are_replaced(installed: Cluster) -> None:
+    spread(installed)
+    before = leader(installed)
+    with statuses(installed) as seen:
+        installed.kubectl("-n", NAMESPACE, "rollout", "restart", "deployment", "tripylon")
+        installed.kubectl("-n", NAMESPACE, "rollout", "status", "deployment", "tripylon", "--timeout=60s")
+        wait_until(lambda: leader(installed) not in ("", before), LEASE_S + 10, "nobody leads")
+        wait_until(lambda: sum(connected(installed).values()) == len(GATEWAYS), 10, "proxies do not come back")
+        time.sleep(PATIENCE_S + 2)
+        installed.apply(gateway(GATEWAYS[2], 80, 81))
+        wait_until(lambda: ("True", 2) in seen.programmed(GATEWAYS[2]), PROGRAMMED_LIMIT_S, "nobody writes")
+    assert {status for status, _ in seen.programmed()} == {"True"}
+
+
 def test_only_replicas_report_and_only_proxies_are_served(installed: Cluster) -> None:
     address = address_of(leader(installed))
     assert address is not None

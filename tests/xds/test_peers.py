@@ -180,6 +180,20 @@ async def test_a_silent_peer_is_forgotten() -> None:
         assert not leader.told("a")
 
 
+async def test_a_peer_that_comes_back_does_not_count_twice() -> None:
+    async with leading() as leader:
+        before = asyncio.create_task(
+            speak(leader, peer_token(leader.key), Report("one", {"a": Standing(1, "old")}), wait=True)
+        )
+        await leader.until(lambda: leader.told("a") == [(1, "old")])
+        one = Follower("one", leader)
+        one.tell(a=(2, "new"))
+        async with running(one):
+            await leader.until(lambda: leader.told("a") == [(2, "new")])
+            assert leader.peers.names == ("one",)
+            await asyncio.wait_for(asyncio.gather(before, return_exceptions=True), LIMIT_S)
+
+
 @pytest.mark.parametrize(
     "proof", ["-", "Bearer", "Bearer a.proxies.token", "bearer {token}", "{token}", "Basic {token}"]
 )

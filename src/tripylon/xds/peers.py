@@ -115,8 +115,8 @@ class Peers:
     def close(self) -> None:
         """Ends all streams; nobody is heard any more."""
         self._closed = True
-        for scope in self._patience.values():
-            scope.reschedule(0)
+        for number in self._patience:
+            self._end(number)
 
     def __mapping__(self) -> dict[str, Handler]:
         """The method, as grpclib asks for it."""
@@ -157,15 +157,12 @@ class Peers:
         key = self._key()
         expected = f"Bearer {peer_token(key)}"
         if not key or not isinstance(shown, str) or not hmac.compare_digest(shown.encode(), expected.encode()):
-            _log.warning("somebody who is no replica wants to report as one")
+            _log.warning("somebody who is no replica wants to report as one", peer=str(call.peer.addr()))
             self._on_stranger()
             raise GRPCError(Status.PERMISSION_DENIED, "only replicas of this controller may report here")
 
     def _take(self, number: int, report: Report) -> None:
-        told = self._told.get(number)
-        if told is None:
-            told = self._told[number] = _Told(peer=report.peer)
-            _log.info("a replica reports its proxies", replica=told.peer)
+        told = self._told.get(number) or self._welcome(number, report.peer)
         refusals_changed = report.refused is not None and report.refused != told.refused
         if report.refused is not None:
             told.refused = report.refused
@@ -178,6 +175,20 @@ class Peers:
                 self._drop(group, number)
         if report.groups or refusals_changed:
             self._on_news(frozenset(report.groups), refusals_changed)
+
+    def _welcome(self, number: int, peer: str) -> _Told:
+        """A new stream; one that the same peer had before is a remnant, whose end we have not seen yet."""
+        for before in [each for each, told in self._told.items() if told.peer == peer]:
+            self._end(before)
+            self._forget(before)
+        _log.info("a replica reports its proxies", replica=peer)
+        told = self._told[number] = _Told(peer=peer)
+        return told
+
+    def _end(self, number: int) -> None:
+        """Has a stream end as if it had been silent for too long."""
+        if not self._patience[number].expired():
+            self._patience[number].reschedule(0)
 
     def _forget(self, number: int) -> None:
         told = self._told.pop(number, None)
