@@ -458,6 +458,7 @@ def test_ten_thousand_rules_in_one_file(world: World) -> None:
     problem = world.problem()
     assert (place(problem), problem.field) == (("a.yaml", 19, 3), "spec.rules")
     assert problem.message == "spec.rules must have at most 16 entries, not 10000"
+    assert problem.hint == "leave some out, or divide them among several objects"
     assert world.names() == ["two"]
 
 

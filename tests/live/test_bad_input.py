@@ -105,7 +105,7 @@ MISTAKES = {
     "a wrong type": Mistake(edited("8080", "'8080'"), "InvalidObject", 14, "remove the quotes"),
     "a rule of the schema violated": Mistake(edited("value: /", "value: x"), "InvalidObject", 11, ""),
     "ten thousand rules": Mistake(
-        EDITED_ROUTE.partition("  rules:")[0].encode() + MANY.encode(), "InvalidObject", 7, ""
+        EDITED_ROUTE.partition("  rules:")[0].encode() + MANY.encode(), "InvalidObject", 7, "divide them"
     ),
     "a file of fifty megabytes": Mistake(big(50_000_000), "TooLarge", 0, "split it"),
     "bytes that are not UTF-8": Mistake(edited("edge", "edg\xe9").decode().encode("latin-1"), "NotUTF8", 5, ""),

@@ -101,6 +101,10 @@ _TYPES = {
     "integer": "a whole number",
     "boolean": "true or false",
 }
+_SIZE_HINTS = {
+    "maxItems": "leave some out, or divide them among several objects",
+    "minItems": "add one",
+}
 _FORMATS = {
     "byte": "base64 (plain text belongs into `stringData` of a Secret, `data` of a ConfigMap)",
     "date-time": "a time such as 2026-01-31T12:00:00Z",
@@ -134,7 +138,7 @@ def _of_value(name: str, limit: Any, value: Any, node: Mapping[str, Any], words:
         case "minimum" | "maximum":
             wanted, got = _range(node), str(value)
         case _:
-            return _size(name, limit, value), ""
+            return _size(name, limit, value), _SIZE_HINTS.get(name, "")
     return f"must be {wanted}, not {got}", hint
 
 
