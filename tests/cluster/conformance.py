@@ -5,7 +5,7 @@
     FEATURES=HTTPRoute,Gateway,...       instead of what the GatewayClass claims in its status
     KUBECONFIG=FILE                      a cluster that has Tripylon and the Gateway API v1.7.0 CRDs already
     USABLE_ADDRESS=IP UNUSABLE_ADDRESS=IP  addresses for the tests of static addresses, with KUBECONFIG
-    REPLICAS=2                           how many controllers share the work (1)
+    REPLICAS=1                           how many controllers share the work (2, as installed by default)
     FLAGS="--debug"                      more flags of the suite
     OUT=FOLDER                           where the table and the report go; by default docs/conformance for a whole run
                                          that passed, else .cache/conformance
@@ -49,7 +49,7 @@ def main(variables: Mapping[str, str]) -> int:
     cluster = Cluster(f"conformance-{os.getpid()}", programs, max_grace_s=MAX_GRACE_S)
     print(f"conformance: cluster up after {cluster.up():.1f} s", flush=True)
     try:
-        install.install(cluster, replicas=int(variables.get("REPLICAS") or 1))
+        install.install(cluster, replicas=int(variables.get("REPLICAS") or 2))
         run = run_suite(cluster.inside([]), cluster.environment(), programs, variables)
         if not run.passed:
             shutil.copytree(cluster.logs, SCRATCH / "logs")
@@ -130,6 +130,6 @@ def judge(run: verdict.Run, programs: Programs, variables: Mapping[str, str]) ->
 def folder_of_results(run: verdict.Run, variables: Mapping[str, str]) -> Path:
     """The project's own report is that of a whole run that passed; other runs leave it alone."""
     if chosen := variables.get("OUT"):
-        return Path(chosen)
+        return Path(chosen).absolute()
     partial = any(variables.get(name) for name in ("RUN", "FEATURES", "PROFILES", "KUBECONFIG", "FLAGS", "REPLICAS"))
     return SCRATCH if partial or not run.passed else ROOT / "docs" / "conformance"
