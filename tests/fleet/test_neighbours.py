@@ -35,15 +35,22 @@ WORLD = (CLASS, gateway("one"), service("a"), route("left", "one", service="a"))
 
 
 class Shared:
-    """The certificate of all replicas."""
+    """The certificate of all replicas, as one of them knows it."""
 
-    def __init__(self) -> None:
-        authority = Authority()
-        chain, key = authority.issue(SERVICE)
-        self.served = Served(chain.encode(), key.encode(), authority.pem.encode())
+    def __init__(self, served: Served) -> None:
+        self.served = self.latest = served
+        self.loads = 0
 
     async def load(self) -> Served:
+        self.loads += 1
+        self.served = self.latest
         return self.served
+
+
+def issued() -> Served:
+    authority = Authority()
+    chain, key = authority.issue(SERVICE)
+    return Served(chain.encode(), key.encode(), authority.pem.encode())
 
 
 class Replica:
@@ -100,8 +107,8 @@ class Replica:
 @contextlib.asynccontextmanager
 async def two() -> AsyncIterator[tuple[Replica, Replica]]:
     """A leader and a follower that know the same objects."""
-    shared, lease = Shared(), [""]
-    replicas = Replica(shared, lease), Replica(shared, lease)
+    served, lease = issued(), [""]
+    replicas = Replica(Shared(served), lease), Replica(Shared(served), lease)
     for each in replicas:
         await each.start()
         each.apply(*WORLD)
@@ -177,6 +184,29 @@ async def test_refusals_at_the_follower_become_findings_of_the_leader() -> None:
             each.apply(gateway("one"))
         await leader.until(lambda: not leader.findings())
         await leader.until(leader.programmed)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+async def test_after_a_renewal_whoever_is_late_looks_again(late: int) -> None:
+    async with two() as replicas, proxy(replicas[1]):
+        for each in replicas:
+            each.shared.latest = Served(each.shared.served.chain, b"renewed", each.shared.served.ca_bundle)
+        await replicas[1 - late].shared.load()
+        await replicas[0].until(replicas[0].programmed)
+        assert replicas[late].shared.loads == 1
+        assert replicas[0].shared.served == replicas[1].shared.served
+
+
+async def test_strangers_cannot_make_us_read_the_secret_again_and_again() -> None:
+    async with two() as (leader, follower), proxy(follower):
+        follower.shared.served = Served(b"", b"unknown", leader.shared.served.ca_bundle)
+        follower.shared.latest = follower.shared.served
+        while follower.shared.loads < 1 or leader.shared.loads < 1:
+            await asyncio.sleep(0.01)
+        for _ in range(20):
+            leader.neighbours.peers._on_stranger()
+            await asyncio.sleep(0.01)
+        assert (leader.shared.loads, leader.programmed()) == (1, False)
 
 
 async def test_what_a_replica_told_goes_with_it() -> None:
