@@ -77,6 +77,7 @@ class Replica:
         self._watcher = Watcher(
             client,
             namespaces=settings.namespaces or None,
+            secret_namespaces=settings.secret_namespaces or None,
         )
         self._secrets = SecretWants()
         self._identity = Identity(

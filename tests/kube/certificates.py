@@ -17,26 +17,33 @@ class Authority(msgspec.Struct):
     certificate: Path
     chain: Path
     """Certificate and key of a leaf."""
+    key: ec.EllipticCurvePrivateKey
+    subject: x509.Name
+    issued: int = 0
+
+    def issue(self) -> Path:
+        """Another leaf, in a file of its own: certificate and key."""
+        leaf_key = ec.generate_private_key(ec.SECP256R1())
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        leaf = _builder(_name("leaf"), self.subject, leaf_key).add_extension(address, critical=False)
+        form = serialization.PrivateFormat.PKCS8
+        private = leaf_key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+        self.issued += 1
+        made = self.chain.with_stem(f"leaf-{self.issued}")
+        made.write_bytes(leaf.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM) + private)
+        return made
 
 
 def make_authority(folder: Path) -> Authority:
     folder.mkdir()
-    key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    subject, leaf = _name(f"authority {folder.name}"), _name("leaf")
-    root = _builder(subject, subject, key).add_extension(
-        x509.BasicConstraints(ca=True, path_length=None), critical=True
-    )
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    signed = _builder(leaf, subject, leaf_key).add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    key, subject = ec.generate_private_key(ec.SECP256R1()), _name(f"authority {folder.name}")
+    constraints = x509.BasicConstraints(ca=True, path_length=None)
+    root = _builder(subject, subject, key).add_extension(constraints, critical=True)
     certificate, chain = folder / "ca.crt", folder / "leaf.pem"
     certificate.write_bytes(root.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    chain.write_bytes(
-        signed.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-        + leaf_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return Authority(certificate, chain)
+    made = Authority(certificate, chain, key, subject)
+    made.issue().rename(chain)
+    return made
 
 
 def _name(text: str) -> x509.Name:

@@ -222,8 +222,8 @@ async def test_secrets_by_name(api: ApiServer, client: Client) -> None:
             "type": "Opaque",
         }
         await client.apply({**secret, "data": {"a": "Yg=="}}, field_manager="test")
-    for cluster_wide in (True, False):
-        async with reading(api.config(), "Secret", cluster_wide_secrets=cluster_wide) as reader:
+    for listed in (None, (), ("shop",), ("other",)):
+        async with reading(api.config(), "Secret", secret_namespaces=listed) as reader:
             reader.watcher.want([ref("wanted", kind_name="Secret", group="")])
             await reader.until(lambda: "wanted" in reader.names)
             await reader.synced()
@@ -250,16 +250,35 @@ async def test_a_definition_that_comes_and_goes(api: ApiServer, client: Client) 
         assert reader.watcher.states()[0].state == "absent"
         await client.apply(definition, field_manager="test")
         await _until(lambda: reader.watcher.states()[0].state == "live")
-        await client.apply(backend("a"), field_manager="test")
+        await _apply_when_served(client, backend("a"))
         await reader.until(lambda: "a" in reader.names)
         name = definition["metadata"]["name"]
         await client.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", name)
         await reader.until(lambda: "a" not in reader.names)
         await _until(lambda: reader.watcher.states()[0].state == "absent")
+        await _until_gone(client, name)
         await client.apply(definition, field_manager="test")
-        await _until_served(client, "gateway.tripylon.dev/v1alpha1", "Backend")
-        await client.apply(backend("b"), field_manager="test")
+        await _apply_when_served(client, backend("b"))
         await reader.until(lambda: "b" in reader.names)
+
+
+async def _until_gone(client: Client, definition: str) -> None:
+    async with asyncio.timeout(20):
+        while await client.read("apiextensions.k8s.io/v1", "CustomResourceDefinition", definition):
+            await asyncio.sleep(0.1)
+
+
+async def _apply_when_served(client: Client, obj: dict[str, Any]) -> None:
+    """A definition is listed a moment before objects of it are taken."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await client.apply(obj, field_manager="test")
+            except ApiError as error:
+                assert error.not_found, error
+                await asyncio.sleep(0.1)
+            else:
+                return
 
 
 # --- the election ----------------------------------------------------------------------------------------------

@@ -274,6 +274,38 @@ async def test_takes_up_an_authority_that_was_replaced(tmp_path: Path) -> None:
         await running.close()
 
 
+async def test_shows_the_client_certificate_that_is_on_disk_now(tmp_path: Path) -> None:
+    """A half-written pair is passed over: the last good one is shown until the new one is whole."""
+    authority, shown = make_authority(tmp_path / "made"), tmp_path / "client.pem"
+    seen: list[bytes] = []
+
+    async def who(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        seen.append(request.transport.get_extra_info("ssl_object").getpeercert(binary_form=True))
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_get("/who", who)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.certificate))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(authority.chain)
+    running = TestServer(app, host="127.0.0.1")
+    await running.start_server(ssl=context)
+    old, new = authority.chain.read_bytes(), authority.issue().read_bytes()
+    user = User(certificate=Pem(path=shown), key=Pem(data=b""))
+    server = str(running.make_url("")).rstrip("/")
+    config = ClusterConfig(server=server, authority=Pem(path=authority.certificate), user=user)
+    try:
+        async with Client(config, attempts=1) as client:
+            for written in (old, new[: len(new) // 3], new):
+                shown.write_bytes(written)
+                await client.get("/who")
+    finally:
+        await running.close()
+    first, half, last = seen
+    assert first == half != last
+
+
 async def test_shows_a_client_certificate(tmp_path: Path) -> None:
     authority = make_authority(tmp_path / "made")
     app = web.Application()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from tests.kube.scripted import Scripted, client_of, status
 from tests.kube.test_client import said
 
 from tripylon.errors import StartError
+from tripylon.kube import credentials
 from tripylon.kube.config import ClusterConfig, Exec, Pem, User, from_files, in_cluster, load
 from tripylon.kube.credentials import CredentialError, run_plugin
+from tripylon.kube.failures import ApiError
 
 V1 = "client.authentication.k8s.io/v1"
 
@@ -145,6 +149,9 @@ def plugin(folder: Path, status_: dict[str, Any], *, version: str = V1, code: st
     return Exec(api_version=V1, command=sys.executable, args=(str(script),), **more)
 
 
+NOTE_PID = "runs.with_suffix('.pid').write_text(str(os.getpid()))"
+
+
 def runs(folder: Path) -> int:
     return len((folder / "runs").read_text())
 
@@ -196,6 +203,25 @@ async def test_says_what_is_wrong_with_a_program(tmp_path: Path, changes: dict[s
     made = plugin(tmp_path, **{"status_": {"token": "t"}, "install_hint": "get it at x", **changes})
     with pytest.raises(CredentialError, match=words):
         await run_plugin(made, ClusterConfig(server="https://api"))
+
+
+async def test_a_program_that_hangs_is_ended_and_all_who_wait_share_its_one_run(
+    server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "_EXEC_TIMEOUT_S", 1.0)
+    hangs = plugin(tmp_path, {"token": "t"}, code=f"{NOTE_PID}; import time; time.sleep(600)")
+    async with client_of(server, user=User(exec=hangs), attempts=1) as client:
+        answers = await asyncio.gather(*(client.get("/version") for _ in range(5)), return_exceptions=True)
+    assert [type(each) for each in answers] == [ApiError] * 5
+    assert {str(each) for each in answers} == {f"The login program {sys.executable} took over 1 s"}
+    assert runs(tmp_path) == 1
+    assert not server.requests
+    pid = int((tmp_path / "runs.pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        async with asyncio.timeout(20):
+            while True:
+                os.kill(pid, 0)
+                await asyncio.sleep(0.02)
 
 
 async def test_says_that_a_program_is_missing() -> None:

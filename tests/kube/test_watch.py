@@ -81,11 +81,13 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(server: Scripted, *names: str, serve: bool = True, **options: Any) -> AsyncIterator[Reader]:
+async def reading(
+    server: Scripted, *names: str, serve: bool = True, watch_idle: float = 150.0, **options: Any
+) -> AsyncIterator[Reader]:
     if serve:
         server.answer("GET", GATEWAY_API, kinds(("HTTPRoute", "httproutes")))
         server.answer("GET", "/api/v1", kinds(("Secret", "secrets"), ("Service", "services")))
-    async with client_of(server, attempts=1) as client:
+    async with client_of(server, attempts=1, watch_idle=watch_idle) as client:
         watcher = Watcher(client, [kind(name) for name in names or ("HTTPRoute",)], **options)
         task = asyncio.create_task(watcher.run())
         try:
@@ -199,6 +201,67 @@ async def test_what_is_known_serves_on_while_the_server_is_away(server: Scripted
     assert len(reader.batches) == 1, "there was nothing to tell"
 
 
+async def test_an_outage_costs_no_list_and_ends_as_soon_as_the_server_answers(
+    server: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one list that first gets through wakes the other, and a silent watch is enough to say that all is well."""
+    server.lists[ROUTES].append(listing(route("a", 1), version=5))
+    server.lists["/api/v1/services"].append(listing(version=7))
+    away = asyncio.Event()
+
+    async def broken(request: Any) -> Any:
+        await away.wait()
+        return await cut(request)
+
+    for path in (ROUTES, "/api/v1/services"):
+        server.watches[path].extend((broken, *[cut] * 3))
+    async with reading(server, "HTTPRoute", "Service") as reader:
+        await reader.synced()
+        await server.until(lambda: versions(server) and versions(server, "/api/v1/services"))
+        away.set()
+        await reader_states(reader, {"failing"})
+        assert reader.watcher.synced
+        await server.until(lambda: len(versions(server)) == len(versions(server, "/api/v1/services")) == 5)
+        await reader_states(reader, {"live"})
+    assert versions(server) == ["5"] * 5
+    assert versions(server, "/api/v1/services") == ["7"] * 5
+    assert len(server.asked(ROUTES, watch=False)) == 1
+    assert reader.names == ["a"]
+    said = capsys.readouterr().out
+    assert said.count("the API server cannot be reached") == said.count("the API server answers again") == 1
+
+
+async def reader_states(reader: Reader, states: set[str]) -> None:
+    async with asyncio.timeout(20):
+        while {each.state for each in reader.watcher.states()} != states:
+            await asyncio.sleep(0.005)
+
+
+async def test_a_watch_that_ends_at_once_each_time_is_asked_for_once_a_second(
+    server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflector, "_QUICK_END_S", 0.05)
+    server.lists[ROUTES].append(listing(version=5))
+    server.watches[ROUTES].extend((*[stream()] * 20, stream(line("ADDED", route("a", 6)), then="stay")))
+    start = asyncio.get_running_loop().time()
+    async with reading(server) as reader:
+        await reader.until(lambda: reader.names == ["a"])
+    took = asyncio.get_running_loop().time() - start
+    assert took >= 20 * 0.05, "the waits are kept; that they do not grow is seen by the time-out"
+    assert versions(server)[:21] == ["5"] * 21
+    assert len(server.asked(ROUTES, watch=False)) == 1
+
+
+async def test_a_peer_that_vanished_without_a_word_is_left(server: Scripted) -> None:
+    server.lists[ROUTES].append(listing(version=5))
+    silent = stream(bookmark(8), then="stay")
+    server.watches[ROUTES].extend((silent, stream(line("ADDED", route("a", 9)), then="stay")))
+    async with reading(server, watch_idle=0.2) as reader:
+        await reader.until(lambda: reader.names == ["a"])
+    assert versions(server)[:2] == ["5", "8"]
+    assert len(server.asked(ROUTES, watch=False)) == 1
+
+
 # --- what cannot be read ---------------------------------------------------------------------------------------
 
 
@@ -215,6 +278,25 @@ async def test_an_object_that_cannot_be_read_is_a_finding(server: Scripted) -> N
     found = [each for batch in reader.batches for each in batch.findings]
     assert sorted(each.object.name for each in found) == ["bad", "worse"]
     assert all(each.reason == "Unreadable" and "spec.rules" in each.message and each.hint for each in found)
+
+
+async def test_a_thousand_objects_that_cannot_be_read_are_told_once_each(
+    server: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = [{**route(f"bad-{index:03}", index + 1), "spec": {"rules": "none"}} for index in range(1000)]
+    pages = [listing(*bad[:500], version=2000, token="t"), listing(*bad[500:], route("good", 1999), version=2000)]
+    server.lists[ROUTES].extend((*pages, *pages))
+    server.watches[ROUTES].append(status(410, "Expired"))
+    async with reading(server) as reader:
+        await reader.until(lambda: "good" in reader.names)
+        await server.until(lambda: len(versions(server)) == 2)
+        assert len(server.asked(ROUTES, watch=False)) == 4
+        assert len(reader.watcher._inbox) == 0
+        assert reader.watcher.synced
+    found = [each.object for batch in reader.batches for each in batch.findings]
+    assert len(found) == len(set(found)) == 1000
+    assert reader.names == ["good"]
+    assert capsys.readouterr().out.count("an object cannot be read") == 1000
 
 
 async def test_managed_fields_are_left_out(server: Scripted) -> None:
@@ -250,6 +332,34 @@ async def test_an_older_version_will_do(server: Scripted) -> None:
         await reader.until(lambda: reader.names == ["a"])
 
 
+async def test_another_version_takes_over_when_one_is_served_no_longer(
+    server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflector, "_ABSENT_LOOKS_S", (0.01, 0.02))
+    older = "/apis/gateway.networking.k8s.io/v1beta1"
+    server.answer("GET", GATEWAY_API, kinds(("HTTPRoute", "httproutes")), status(404))
+    server.answer("GET", older, status(404), kinds(("HTTPRoute", "httproutes")))
+    server.lists[ROUTES].append(listing(route("a", 1), version=5))
+    server.watches[ROUTES].append(status(404))
+    server.lists[f"{older}/httproutes"].append(listing(route("a", 1), route("b", 6), version=7))
+    async with reading(server, serve=False) as reader:
+        await reader.until(lambda: reader.names == ["a", "b"])
+    assert not any(batch.delete for batch in reader.batches)
+
+
+async def test_a_kind_that_is_put_back_is_followed_anew(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector, "_ABSENT_LOOKS_S", (0.01, 0.02))
+    known = kinds(("HTTPRoute", "httproutes"))
+    server.answer("GET", GATEWAY_API, known, *[status(404)] * 4, known)
+    server.lists[ROUTES].extend((listing(route("a", 1), version=5), listing(route("a", 11), version=12)))
+    server.watches[ROUTES].append(status(404))
+    async with reading(server, serve=False) as reader:
+        await reader.until(lambda: reader.names == ["a"])
+        await reader.until(lambda: not reader.names)
+        await reader.until(lambda: reader.names == ["a"])
+    assert reader.held[ref("a")].metadata.resource_version == "11"
+
+
 async def test_objects_of_a_kind_that_was_removed_are_gone(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reflector, "_ABSENT_LOOKS_S", (0.01, 0.02))
     server.answer("GET", GATEWAY_API, kinds(("HTTPRoute", "httproutes")), status(404))
@@ -283,7 +393,8 @@ async def test_a_forbidden_kind_is_told_and_the_others_work(
         await reader.synced()
         assert reader.names == ["a"]
         state = next(each for each in reader.watcher.states() if each.title == "services")
-        assert (state.state, state.message, state.settled) == ("forbidden", "cannot list services", True)
+        remedy = "grant list and watch of services in all namespaces"
+        assert (state.state, state.message, state.settled) == ("forbidden", f"cannot list services; {remedy}", True)
         await reader.until(lambda: reader.names == ["a", "s"])
     assert capsys.readouterr().out.count("no permission to follow a kind") == 1
 
@@ -321,7 +432,7 @@ def wanted(*names_: str) -> Iterable[Ref]:
 async def test_secrets_by_name_only(server: Scripted) -> None:
     path = "/api/v1/namespaces/shop/secrets"
     server.lists[path].append(listing(secret("a", 1), version=5))
-    async with reading(server, "Secret", cluster_wide_secrets=False) as reader:
+    async with reading(server, "Secret", secret_namespaces=()) as reader:
         await reader.synced()
         reader.watcher.want(wanted("a"))
         await reader.until(lambda: reader.names == ["a"])
@@ -330,6 +441,32 @@ async def test_secrets_by_name_only(server: Scripted) -> None:
         await reader.until(lambda: not reader.names)
     assert not server.asked(SECRETS)
     assert {each.query["fieldSelector"] for each in server.asked(path)} == {"metadata.name=a"}
+
+
+async def test_secrets_are_listed_where_that_is_allowed_and_followed_by_name_elsewhere(
+    server: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed, named, closed = (f"/api/v1/namespaces/{name}/secrets" for name in ("listed", "named", "closed"))
+    server.lists[listed].append(listing(secret("l", 1, "kubernetes.io/tls", namespace="listed"), version=5))
+    server.lists[named].append(listing(secret("n", 1, namespace="named"), version=5))
+    server.lists[closed].append(status(403, "Forbidden", 'cannot list resource "secrets"'))
+    async with reading(server, "Secret", secret_namespaces=("listed",)) as reader:
+        await reader.synced()
+        assert reader.names == ["l"]
+        places = {"l": "listed", "n": "named", "c": "closed"}
+        reader.watcher.want([Ref("", "Secret", place, name) for name, place in places.items()])
+        await reader.until(lambda: reader.names == ["l", "n"])
+        await reader.synced()
+        states = {each.title: each for each in reader.watcher.states()}
+        await server.until(lambda: len(server.asked(closed)) == 5)
+    assert sorted(states) == ["secrets closed/c", "secrets listed", "secrets named/n"]
+    assert states["secrets closed/c"].state == "forbidden"
+    assert states["secrets closed/c"].message == (
+        'cannot list resource "secrets"; grant list and watch of secrets in namespace closed, '
+        "be it only of resourceNames [c]"
+    )
+    assert capsys.readouterr().out.count("no permission to follow a kind") == 1
+    assert not server.asked(SECRETS)
 
 
 async def test_secrets_that_the_whole_list_has_are_not_followed_twice(server: Scripted) -> None:

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from tripylon.kube.calls import OnCall, describe, ignore
 from tripylon.kube.config import ClusterConfig
 from tripylon.kube.credentials import CredentialError, Credentials
 from tripylon.kube.discovery import Discovery, Served
@@ -64,11 +66,19 @@ class Client:
     """Talks to one API server. `async with` it; it holds no connection before the first request.
 
     Methods that take an object find its path by its `apiVersion` and `kind`. All raise ApiError, with status 0 when
-    there was no answer after all tries.
+    there was no answer after all tries. `on_call` hears of each request, to count it.
     """
 
-    def __init__(self, config: ClusterConfig, *, timeouts: Timeouts | None = None, attempts: int = 5) -> None:
+    def __init__(
+        self,
+        config: ClusterConfig,
+        *,
+        timeouts: Timeouts | None = None,
+        attempts: int = 5,
+        on_call: OnCall = ignore,
+    ) -> None:
         self.config = config
+        self.on_call = on_call
         self.discovery = Discovery(self.get)
         self._timeouts = timeouts or Timeouts()
         self._attempts = attempts
@@ -210,11 +220,18 @@ class Client:
                 return
 
     async def watch_lines(
-        self, path: str, *, resource_version: str, params: Parameters | None = None, accept: str = JSON
+        self,
+        path: str,
+        *,
+        resource_version: str,
+        params: Parameters | None = None,
+        accept: str = JSON,
+        on_open: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[list[bytes]]:
         """The lines of a watch from a state on, as many at a time as have come; each is an event in JSON.
 
-        Ends when the server ends it, which is no error. Not tried again: ApiError when it is refused or breaks.
+        `on_open` is called when the server lets us listen, which may be long before there is anything to hear. Ends
+        when the server ends it, which is no error. Not tried again: ApiError when it is refused or breaks.
         """
         seconds = random.uniform(1, 2) * self._timeouts.watch_least  # noqa: S311
         query = {
@@ -230,6 +247,7 @@ class Client:
             async with self._send("GET", path, params=query, accept=accept, timeout=timeout) as response:
                 if response.status != 200:
                     raise await _refusal(response)
+                on_open()
                 async for lines in _lines(response.content):
                     yield lines
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -305,17 +323,25 @@ class Client:
         if body is not None:
             headers.append(("Content-Type", content))
         url = URL(self.config.server + path, encoded=True)
-        async with self._connections().request(
-            method,
-            url.with_query(dict(params)) if params else url,
-            data=body,
-            headers=headers,
-            ssl=tls,
-            server_hostname=self.config.server_name or None,
-            proxy=self.config.proxy or None,
-            timeout=timeout,
-            allow_redirects=False,
-        ) as response:
+        verb, resource = describe(method, path, params)
+        start = time.perf_counter()
+        try:
+            response = await self._connections().request(
+                method,
+                url.with_query(dict(params)) if params else url,
+                data=body,
+                headers=headers,
+                ssl=tls,
+                server_hostname=self.config.server_name or None,
+                proxy=self.config.proxy or None,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self.on_call(verb, resource, 0, time.perf_counter() - start)
+            raise
+        self.on_call(verb, resource, response.status, time.perf_counter() - start)
+        async with response:
             if response.status == 401:
                 self._credentials.refused()
             yield response

@@ -47,7 +47,7 @@ class Credentials:
         self._config = config
         self._token: tuple[tuple[int, int, int], str] | None = None
         self._printed: Printed | None = None
-        self._printing = asyncio.Lock()
+        self._printing: asyncio.Task[Printed] | None = None
         self._tls: tuple[object, ssl.SSLContext] | None = None
 
     async def headers(self) -> list[tuple[str, str]]:
@@ -112,12 +112,13 @@ class Credentials:
         return self._token[1]
 
     async def _print(self, plugin: Exec) -> Printed:
-        async with self._printing:
-            last = self._printed
-            if last is None or (last.expires is not None and last.expires - _EARLY_S <= time.time()):
-                self._printed = await run_plugin(plugin, self._config)
-            assert self._printed is not None
-            return self._printed
+        last = self._printed
+        if last is not None and (last.expires is None or last.expires - _EARLY_S > time.time()):
+            return last
+        if self._printing is None or self._printing.done():  # All who wait share one run, be it a failure.
+            self._printing = asyncio.create_task(run_plugin(plugin, self._config))
+        self._printed = await asyncio.shield(self._printing)
+        return self._printed
 
 
 class _Status(msgspec.Struct, rename="camel"):

@@ -32,7 +32,15 @@ class Followed:
         self._client, self._take = client, take
         self._task: asyncio.Task[None] | None = None
         title = f"{kind.plural} {namespace}/{name}" if name else f"{kind.plural} {namespace}".strip()
-        self.reflector = Reflector(client, title, self._locate, self, params=params, changed=lambda _: changed(self))
+        self.reflector = Reflector(
+            client,
+            title,
+            self._locate,
+            self,
+            params=params,
+            remedy=_remedy(kind, namespace, name),
+            changed=lambda _: changed(self),
+        )
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Follow, in a task of the group."""
@@ -60,3 +68,11 @@ class Followed:
             discovery.forget(*(f"{kind.group}/{version}" if kind.group else version for version in kind.versions))
         served = await discovery.best(kind.group, kind.versions, kind.plural)
         return served.path(self.namespace) if served is not None else None
+
+
+def _remedy(kind: Kind, namespace: str, name: str) -> str:
+    """What to grant, so that the list can be followed."""
+    resource = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
+    place = f"in namespace {namespace}" if namespace else "in all namespaces" if kind.namespaced else "cluster-wide"
+    which = f"{resource} {place}, be it only of resourceNames [{name}]" if name else f"{resource} {place}"
+    return f"grant list and watch of {which}"

@@ -26,7 +26,7 @@ _ABSENT_LOOKS_S = (0.3, 5.0)
 _FORBIDDEN_COUNTS = 3
 """After so many refusals in a row, nobody waits any longer for the kind."""
 _QUICK_END_S = 1.0
-"""A watch that ends sooner, and says nothing, is not resumed at once."""
+"""A watch that ends sooner, and says nothing, is resumed when this is over."""
 
 
 class Sink(Protocol):
@@ -73,7 +73,10 @@ class Head(msgspec.Struct):
 
 
 class Reflector:
-    """Follows the list that `locate` finds. `changed` is called when `state` or `settled` did."""
+    """Follows the list that `locate` finds. `changed` is called when `state` or `settled` did.
+
+    `remedy` says what to do where we lack the permission.
+    """
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class Reflector:
         params: Mapping[str, str] | None = None,
         accept: str = JSON,
         limit: int = 500,
+        remedy: str = "",
         changed: Callable[[Reflector], None] = lambda _: None,
     ) -> None:
         self.title = title
@@ -100,10 +104,12 @@ class Reflector:
         """The resourceVersion of each object that was told."""
         self._client, self._locate, self._sink = client, locate, sink
         self._params, self._accept, self._limit = dict(params or {}), accept, limit
+        self._remedy = remedy
         self._changed = changed
         self._wake = asyncio.Event()
         self._backoff = Backoff()
         self._refusals = 0
+        self._opened = False
 
     def wake(self) -> None:
         """Do not wait any longer to try again."""
@@ -165,25 +171,33 @@ class Reflector:
 
     async def _follow(self, path: str, version: str) -> None:
         """Tell what happens from a state on, over as many watches as that takes; ends when a new list is needed."""
+        clock = asyncio.get_running_loop().time
         while True:
-            start, before = asyncio.get_running_loop().time(), version
+            start, before, self._opened = clock(), version, False
             try:
                 async for lines in self._client.watch_lines(
-                    path, resource_version=version, params=self._params, accept=self._accept
+                    path, resource_version=version, params=self._params, accept=self._accept, on_open=self._on_open
                 ):
                     for line in lines:
                         version = await self._take(line, version)
                     self._enter("live")
-                quick = asyncio.get_running_loop().time() - start < _QUICK_END_S
-                if quick and version == before:
-                    await self._pause(self._backoff.next())
+                if version == before and (left := start + _QUICK_END_S - clock()) > 0:
+                    await self._pause(left)
             except ApiError as error:
                 if error.gone:
                     return
                 if not _may_resume(error):
                     raise
+                if self._opened and clock() - start >= _QUICK_END_S:
+                    self._backoff.reset()  # It held for a while, so the next one may as well.
                 self._fail(error)
                 await self._pause(self._backoff.next(error.retry_after))
+
+    def _on_open(self) -> None:
+        """The server lets us listen. The waits between tries keep growing until it says something."""
+        self._opened = True
+        if self.state == "failing" and self.unreachable:
+            self._turn("live")
 
     async def _take(self, line: bytes, version: str) -> str:
         """Tell one event; the resourceVersion to resume from."""
@@ -218,7 +232,8 @@ class Reflector:
         self.unreachable = error.unreachable
         if error.forbidden:
             self._refusals += 1
-            self._enter("forbidden", error.message, settled=self._refusals >= _FORBIDDEN_COUNTS)
+            message = f"{error.message}; {self._remedy}" if self._remedy else error.message
+            self._enter("forbidden", message, settled=self._refusals >= _FORBIDDEN_COUNTS)
         else:
             self._enter("failing", error.message, settled=False)
 
@@ -226,6 +241,9 @@ class Reflector:
         if state == "live":
             self._refusals = 0
             self._backoff.reset()
+        self._turn(state, message, settled=settled)
+
+    def _turn(self, state: State, message: str = "", *, settled: bool = True) -> None:
         before = (self.state, self.settled)
         self.state, self.message, self.settled = state, message, self.settled or settled
         if before != (self.state, self.settled):

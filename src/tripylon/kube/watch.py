@@ -65,10 +65,11 @@ class KindState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watcher:
-    """Follows `kinds` in all namespaces, or in those named; cluster-scoped kinds in any case.
+    """Follows `kinds` in the `namespaces` named, none if there are none, or in all (None); cluster-scoped ones anyway.
 
-    Selectors are by kind and replace the defaults as a whole. With `cluster_wide_secrets` False, Secrets are only
-    followed by name. `run` follows; one reader at a time takes batches by `next` or `async for`.
+    Selectors are by kind and replace the defaults as a whole. Secrets are listed in `secret_namespaces`, nowhere if
+    that is empty and, with None, as `namespaces` says; elsewhere they are followed one by one, as `want` names them.
+    `run` follows; one reader at a time takes batches by `next` or `async for`.
     """
 
     def __init__(
@@ -79,17 +80,15 @@ class Watcher:
         namespaces: Iterable[str] | None = None,
         label_selectors: Mapping[str, str] = LABEL_SELECTORS,
         field_selectors: Mapping[str, str] = FIELD_SELECTORS,
-        cluster_wide_secrets: bool = True,
+        secret_namespaces: Iterable[str] | None = None,
         batch_objects: int = 500,
         max_waiting_bytes: int = 16 << 20,
     ) -> None:
         self._client = client
         self._kinds = tuple(kinds)
-        self._namespaces = None if namespaces is None else tuple(sorted(set(namespaces)))
+        self._namespaces = _sorted(namespaces)
+        self._secret_namespaces = self._namespaces if secret_namespaces is None else _sorted(secret_namespaces)
         self._labels, self._fields = label_selectors, field_selectors
-        self._followed_whole = frozenset(
-            kind.name for kind in kinds if kind.name not in BY_REFERENCE or cluster_wide_secrets
-        )
         self._batch_objects = batch_objects
         self._inbox = Inbox(max_bytes=max_waiting_bytes)
         self._lists: dict[tuple[str, str], Followed] = {}
@@ -108,9 +107,8 @@ class Watcher:
             self._group = group
             group.create_task(self._crds.run())
             for kind in self._kinds:
-                if kind.name in self._followed_whole:
-                    for namespace in self._namespaces if self._namespaces is not None and kind.namespaced else ("",):
-                        self._lists[kind.name, namespace] = self._follow(kind, namespace)
+                for namespace in self._places(kind):
+                    self._lists[kind.name, namespace] = self._follow(kind, namespace)
             self._follow_wanted()
 
     async def next(self) -> Batch:
@@ -163,6 +161,13 @@ class Watcher:
         if wanted != self._wanted:
             self._wanted = wanted
             self._follow_wanted()
+
+    def _places(self, kind: Kind) -> tuple[str, ...]:
+        """The namespaces in which a kind is listed, each by itself; an empty one stands for all."""
+        if not kind.namespaced:
+            return ("",)
+        namespaces = self._secret_namespaces if kind.name in BY_REFERENCE else self._namespaces
+        return ("",) if namespaces is None else namespaces
 
     def _all(self) -> Iterable[Followed]:
         return (*self._lists.values(), *self._singles.values())
@@ -249,6 +254,10 @@ class Watcher:
         for note in self._crds.report.notes:
             self._log.once(note)
         self._inbox.stir()
+
+
+def _sorted(namespaces: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if namespaces is None else tuple(sorted(set(namespaces)))
 
 
 def _batch(changes: list[tuple[Ref, Change]], *, synced: bool, crds: CrdReport | None) -> Batch:

@@ -52,7 +52,7 @@ class WatchLog:
         title = reflector.title
         if state == "forbidden":
             self._log.warning(
-                "no permission to follow a kind; grant get, list and watch on it, the others work",
+                "no permission to follow a kind; the others work",
                 list=title,
                 error=reflector.message,
             )
