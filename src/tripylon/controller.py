@@ -102,6 +102,7 @@ class Replica:
             name, lambda: self._election.leader, self._engine, self._reporter.mark, self._identity, settings.xds_service
         )
         self._metrics = ReplicaMetrics(self)
+        client.on_call = self._metrics.count_request
         self._certificate: Certificate | None = None
         self._synced = asyncio.Event()
         self._serving = False

@@ -65,16 +65,16 @@ class ReplicaMetrics:
         self.observe_publish = durations.publish.observe
         self._requests = PrometheusCounter(
             "tripylon_kube_requests",
-            "Requests to the API server, by method and status code; 0: there was no answer.",
-            ("method", "code"),
+            "Requests to the API server, by verb, resource and status code; 0: no answer came.",
+            ("verb", "resource", "code"),
             registry=self._registry,
         )
         self._registry.register(_ReplicaCollector(replica))
         metrics.register_process(self._registry)
 
-    def count_request(self, method: str, code: int) -> None:
-        """A request to the API server was answered; code 0: it was not."""
-        self._requests.labels(method, str(code)).inc()
+    def count_request(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        """A request to the API server was answered; code 0: it was not. See `kube.calls.OnCall`."""
+        self._requests.labels(verb, resource, str(code)).inc()
 
     def render(self) -> bytes:
         """All series in Prometheus' text format, version 0.0.4."""
