@@ -87,7 +87,9 @@ class Replica:
             secret=settings.xds_secret,
             on_change=self._on_identity,
         )
-        self._deployer = Deployer(client, self._tell, controller_name=settings.controller_name)
+        self._deployer = Deployer(
+            client, self._tell, controller_name=settings.controller_name, namespaces=settings.namespaces
+        )
         self._provisioner = Provisioner(
             self._engine,
             self._deployer,

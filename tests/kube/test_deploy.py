@@ -33,6 +33,8 @@ class Server:
     def __init__(self) -> None:
         self.objects: dict[Key, Object] = {}
         self.writes: list[str] = []
+        self.listed: set[str] = set()
+        """Namespaces of which objects were listed; the empty one is all of them."""
         self.refuse: dict[str, ApiError] = {}
         """By kind: what is answered to an apply."""
         self.absent: set[str] = set()
@@ -64,8 +66,9 @@ class Server:
         await asyncio.sleep(0)
         if kind in self.absent:
             raise ApiError(404, "NotFound", "no such kind")
+        self.listed.add(namespace)
         wanted = dict(each.split("=") for each in labels.split(","))
-        found = (each for (at, _, _), each in self.objects.items() if at == kind)
+        found = (each for (at, where, _), each in self.objects.items() if at == kind and namespace in ("", where))
         return tuple(each for each in found if wanted.items() <= each["metadata"].get("labels", {}).items())
 
     async def delete(self, api_version: str, kind: str, name: str, *, namespace: str = "", uid: str = "") -> bool:
@@ -278,6 +281,22 @@ async def test_what_an_earlier_gateway_of_that_name_left_makes_way() -> None:
             lambda: {each["metadata"]["ownerReferences"][0]["uid"] for each in server.objects.values()} == {"u-9"}
         )
         assert server.kinds() == FOUR
+
+
+async def test_only_the_namespaces_named_are_looked_at() -> None:
+    server = Server()
+    former = Leader(server)
+    former.deployer.want(gateway(), objects())
+    async with former.leading():
+        await until(lambda: server.kinds() == FOUR)
+    deployer = Deployer(
+        server, former.told.__setitem__, controller_name=SETTINGS.controller_name, namespaces={"shop", "blog"}
+    )
+    server.listed.clear()
+    work = asyncio.create_task(deployer.run())
+    await until(lambda: not server.objects)
+    work.cancel()
+    assert server.listed == {"blog", "shop"}
 
 
 # --- Faults ---------------------------------------------------------------------------------------------------------

@@ -49,21 +49,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- /* What the controller does in each namespace that it watches. */ -}}
 {{- define "tripylon.namespacedRules" -}}
+# `get` is for objects whose status is written: to look again when somebody else wrote meanwhile.
 - apiGroups: [gateway.networking.k8s.io]
-  resources: [gateways, grpcroutes, httproutes, referencegrants]
+  resources: [gateways, grpcroutes, httproutes]
   verbs: [get, list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [referencegrants]
+  verbs: [list, watch]
 - apiGroups: [gateway.networking.k8s.io]
   resources: [gateways/status, grpcroutes/status, httproutes/status]
   verbs: [patch]
 - apiGroups: [gateway.tripylon.dev]
-  resources: [backends, gatewayparameters]
+  resources: [backends]
   verbs: [get, list, watch]
 - apiGroups: [gateway.tripylon.dev]
-  resources: [backends/status, gatewayparameters/status]
+  resources: [gatewayparameters]
+  verbs: [list, watch]
+- apiGroups: [gateway.tripylon.dev]
+  resources: [backends/status]
   verbs: [patch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # Read for routes, and made for the proxies of Gateways.
 - apiGroups: [""]
   resources: [configmaps, services]
@@ -89,5 +96,5 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- define "tripylon.secretRule" -}}
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end -}}

@@ -9,7 +9,7 @@ deleted that is not owned by a Gateway of ours and labelled by this installation
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -75,11 +75,21 @@ class Deployed(msgspec.Struct, frozen=True, gc=False):
 class Deployer:
     """Keeps the objects of all Gateways as they are wanted. Tell it by `want`, `keep`, `forget`; `run` while leading.
 
-    Every Gateway of ours is wanted or kept before `run` starts: objects of Gateways that are neither are removed.
+    Every Gateway of ours is wanted or kept before `run` starts: objects of Gateways that are neither are removed, in
+    the `namespaces` named, or in all if there are none.
     """
 
-    def __init__(self, cluster: Cluster, report: Report, *, controller_name: str, resync_s: float = RESYNC_S) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        report: Report,
+        *,
+        controller_name: str,
+        namespaces: Collection[str] = (),
+        resync_s: float = RESYNC_S,
+    ) -> None:
         self._cluster = cluster
+        self._namespaces = tuple(sorted(namespaces)) or ("",)
         self._report = report
         self._selector = names.managed_selector(controller_name)
         self._labels = dict(part.split("=", 1) for part in self._selector.split(","))
@@ -188,11 +198,15 @@ class Deployer:
 
     async def _list(self, api_version: str, kind: str) -> tuple[Object, ...]:
         try:
-            return await self._cluster.list_objects(api_version, kind, labels=self._selector)
+            found = [
+                await self._cluster.list_objects(api_version, kind, namespace=namespace, labels=self._selector)
+                for namespace in self._namespaces
+            ]
         except ApiError as error:
             if error.not_found:
                 return ()
             raise
+        return tuple(obj for each in found for obj in each)
 
     async def _bring_about(self, name: Name) -> bool:
         """Apply what differs, remove what is too much; True when something has to be tried again."""
