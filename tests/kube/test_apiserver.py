@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -326,14 +327,17 @@ async def _until(true: Callable[[], bool]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_what_5000_routes_take(api: ApiServer, client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_a_large_cluster_takes(api: ApiServer, client: Client, capsys: pytest.CaptureFixture[str]) -> None:
     await client.apply(definitions()["HTTPRoute"], field_manager="test")
     await _until_served(client, GATEWAY_API, "HTTPRoute")
-    waiting = iter(range(5000))
+    await _apply_when_served(client, big_route(0))
+    routes = (big_route(index) for index in range(1, 5000))
+    services = (made for index in range(1000) for made in service_with_slice(index))
+    waiting = itertools.chain(routes, services)
 
     async def make() -> None:
-        for index in waiting:
-            await client.create(big_route(index))
+        for each in waiting:
+            await client.create(each)
 
     await asyncio.gather(*(make() for _ in range(16)))
     config = api.config()
@@ -347,8 +351,10 @@ async def test_what_5000_routes_take(api: ApiServer, client: Client, capsys: pyt
     with capsys.disabled():
         print(f"\n{cost['objects']} objects synced in {cost['seconds']} s, {cost['cpu_seconds']} CPU seconds, ", end="")
         print(f"{cost['mb_peak']} MB at most, {cost['mb_before']} MB before")
-    assert cost["objects"] >= 5000
-    await client.request("DELETE", f"/apis/{GATEWAY_API}/namespaces/shop/httproutes")
+    assert cost["objects"] >= 7000
+    for path in (f"/apis/{GATEWAY_API}/namespaces/shop/httproutes", "/api/v1/namespaces/shop/services"):
+        await client.request("DELETE", path)
+    await client.request("DELETE", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices")
 
 
 def big_route(index: int) -> dict[str, Any]:
@@ -366,6 +372,30 @@ def big_route(index: int) -> dict[str, Any]:
     metadata = {"name": made["metadata"]["name"], "namespace": "shop", "labels": {"app": "many"}}
     spec = {"hostnames": [f"h{index}.example.com"], "parentRefs": [{"name": "gateway"}], "rules": rules}
     return {**made, "metadata": metadata, "spec": spec}
+
+
+def service_with_slice(index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    name = f"service-{index}"
+    ports = [{"name": "http", "port": 80, "protocol": "TCP"}]
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"selector": {"app": name}, "ports": ports},
+    }
+    endpoints = [
+        {"addresses": [f"10.{index // 250}.{index % 250}.{each}"], "conditions": {"ready": True}}
+        for each in range(1, 6)
+    ]
+    endpoint_slice = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": name, "namespace": "shop", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "endpoints": endpoints,
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    }
+    return service, endpoint_slice
 
 
 async def _until_served(client: Client, api_version: str, kind_name: str) -> None:
