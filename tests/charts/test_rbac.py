@@ -9,7 +9,7 @@ import pytest
 from tests.charts.rendered import COMBINATIONS, Object, Values, environment, objects, of_kind, one
 
 from tripylon.api.kinds import KINDS, Kind
-from tripylon.kube import deploy
+from tripylon.kube import manifests
 
 NAMESPACE = "gateways"
 STATUS = ("GatewayClass", "Gateway", "HTTPRoute", "GRPCRoute", "Backend")
@@ -45,7 +45,7 @@ def used(watched: Iterable[str], secrets: Iterable[str], *, lease: str, certific
                 plural, dot, group = resource(kind).partition(".")
                 found |= {*grants(namespace, f"{plural}/status{dot}{group}", "patch")}
                 found |= {*grants(namespace, resource(kind), "get")}
-    for api_version, name in deploy.KINDS:  # deploy.py; server-side apply makes what is not there
+    for api_version, name in manifests.KINDS:  # deploy.py; server-side apply makes what is not there
         group = api_version.rpartition("/")[0]
         for namespace in watched:
             found |= {*grants(namespace, f"{name.lower()}s.{group}".rstrip("."), "get list create patch delete")}
