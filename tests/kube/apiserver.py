@@ -52,10 +52,22 @@ class ApiServer:
     def etcd(self) -> str:
         return f"http://127.0.0.1:{self._ports[0]}"
 
+    @property
+    def certificate(self) -> Path:
+        """Made by the server at its start, unless it is there; signed by itself."""
+        return self._folder / "certs" / "apiserver.crt"
+
+    def forget_certificate(self) -> bytes:
+        """Let the server make another one at its next start; the old one."""
+        before = self.certificate.read_bytes()
+        self.certificate.unlink()
+        self.certificate.with_suffix(".key").unlink()
+        return before
+
     def config(self, token: str = ADMIN) -> ClusterConfig:
         return ClusterConfig(
             server=f"https://127.0.0.1:{self._ports[2]}",
-            authority=Pem(path=self._folder / "certs" / "apiserver.crt"),
+            authority=Pem(path=self.certificate),
             server_name="kubernetes.default.svc",
             user=User(token=token),
         )

@@ -166,6 +166,40 @@ async def test_survives_compaction_and_a_restart_with_unseen_changes(api: ApiSer
             await reader.until(lambda: "after" in reader.names and "before" not in reader.names)
 
 
+async def test_a_broken_way_to_the_server_costs_no_list(api: ApiServer, client: Client) -> None:
+    await client.apply(config_map("passing"), field_manager="test")
+    config = api.config()
+    async with Gate(int(config.server.rsplit(":", 1)[1])) as gate:
+        behind = msgspec.structs.replace(config, server=f"https://127.0.0.1:{gate.port}")
+        async with reading(behind, "ConfigMap", namespaces=("shop",)) as reader:
+            calls: list[tuple[str, str, int]] = []
+            reader.watcher._client.on_call = lambda *call: calls.append(call[:3])
+            await reader.synced()
+            await _until(lambda: ("watch", "configmaps", 200) in calls)
+            calls.clear()
+            gate.shut()
+            await client.delete("v1", "ConfigMap", "passing", namespace="shop")
+            await client.apply(config_map("meanwhile"), field_manager="test")
+            await _until(lambda: calls.count(("watch", "configmaps", 0)) >= 2)
+            assert "passing" in reader.names
+            gate.open()
+            await reader.until(lambda: "meanwhile" in reader.names and "passing" not in reader.names)
+            assert {verb for verb, resource, _ in calls if resource == "configmaps"} == {"watch"}
+            assert {each.state for each in reader.watcher.states()} == {"live"}
+
+
+async def test_a_server_that_comes_back_with_another_certificate(api: ApiServer, client: Client) -> None:
+    """The authority's file is the certificate itself here, so it is read anew too."""
+    async with reading(api.config(), "ConfigMap", namespaces=("shop",)) as reader:
+        await reader.synced()
+        api.kill("apiserver")
+        before = api.forget_certificate()
+        await asyncio.to_thread(api.start_server)
+        assert api.certificate.read_bytes() != before
+        await client.apply(config_map("renewed"), field_manager="test")
+        await reader.until(lambda: "renewed" in reader.names)
+
+
 async def test_a_version_that_was_compacted_away_is_gone(api: ApiServer, client: Client) -> None:
     old = (await client.apply(config_map("old"), field_manager="test"))["metadata"]["resourceVersion"]
     await client.apply(config_map("old", "newer"), field_manager="test")
