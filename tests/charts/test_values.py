@@ -55,6 +55,10 @@ def written(values: dict[str, Any], schema: dict[str, Any], at: str = "") -> Ite
             {"watchNamespaces": ["shop"], "gatewayClass": {"parameters": {"deployment": {"replicas": 2}}}},
             "gatewayClass.parameters are read in namespace tripylon-system: add it to watchNamespaces",
         ),
+        (
+            {"watchNamespaces": ["shop"], "secrets": {"namespaces": ["shop", "certs"]}},
+            "ReferenceGrants of namespace certs are not read, so no Gateway could use its Secrets: add it to",
+        ),
     ],
     ids=str,
 )
