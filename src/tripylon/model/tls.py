@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from cryptography import x509
@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from tripylon.api.core import Secret
 from tripylon.api.gateway import Gateway
 from tripylon.api.gateway import Listener as ListenerSpec
-from tripylon.findings import Finding
+from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Graph, Index, Read, Table
 from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.listener_findings import about_listener
 from tripylon.model.plan import Certificate, GatewayPlan, GatewayTls, TlsPlan
 from tripylon.values import Built, Name, Ref, intersect_hostnames, wider_hostnames
 from tripylon.world.grants import may_refer
@@ -201,79 +202,80 @@ def _presented(read: Read, tls: TlsPlan) -> Iterator[str]:
         yield from certificate.hostnames if certificate is not None else ()
 
 
+class _Fault(NamedTuple):
+    """What is wrong with what a listener presents; `message` follows the listener's name in the sentence."""
+
+    reason: str
+    message: str
+    hint: str
+    field: str = "tls"
+    severity: Severity = "error"
+
+
 def _listener_tls(read: Read, gateway: Gateway, listener: ListenerSpec, findings: list[Finding]) -> TlsPlan | None:
     """The certificates of one listener, in the order of their references; None when there is none to present."""
     refs = listener.tls.certificate_refs if listener.tls else ()
-    place = next(i for i, each in enumerate(gateway.spec.listeners) if each.name == listener.name)
-    subject = f"Listener `{listener.name}` of Gateway `{gateway.key}`"
+    hint = "Name a Secret of type kubernetes.io/tls in `tls.certificateRefs`"
+    faults = [] if refs else [_Fault("InvalidCertificateRef", "has no certificate", hint)]
     names: list[Name] = []
-
-    def complain(reason: str, message: str, hint: str, field: str, severity: str = "error") -> None:
-        findings.append(
-            Finding(
-                object=gateway.ref,
-                severity="warning" if severity == "warning" else "error",
-                condition="ResolvedRefs",
-                reason=reason,
-                message=f"{subject} {message}",
-                hint=hint,
-                field=f"spec.listeners[{place}].tls{field}",
-                listener=listener.name,
-            )
-        )
-
-    if not refs:
-        complain(
-            "InvalidCertificateRef",
-            "has no certificate",
-            "Name a Secret of type kubernetes.io/tls in `tls.certificateRefs`",
-            "",
-        )
     for i, ref in enumerate(refs):
-        field = f".certificateRefs[{i}]"
         target = Ref(ref.group or "", ref.kind or "Secret", ref.namespace or gateway.key.namespace, ref.name)
-        if (target.group, target.kind) != ("", "Secret"):
-            kind = f"{target.group or 'core'}/{target.kind}"
-            complain("InvalidCertificateRef", f"refers to a {kind}", "A certificate must be a Secret", f"{field}.kind")
-            continue
-        if not may_refer(read, gateway.ref, target):
-            complain(
-                "RefNotPermitted",
-                f"may not use Secret `{target.key}` of another namespace",
-                f"Allow it with a ReferenceGrant in namespace `{target.namespace}` "
-                f"from Gateway of `{gateway.key.namespace}` to Secret",
-                field,
-            )
-            continue
-        certificate = read.get(CERTIFICATES, target.key)
-        if certificate is None:
-            complain(
-                "InvalidCertificateRef",
-                f"has no certificate: Secret `{target.key}` does not exist",
-                f"Create Secret `{target.key}` of type kubernetes.io/tls",
-                field,
-            )
-        elif certificate.last_good:
-            complain(
-                "InvalidCertificateRef",
-                f"goes on with the certificate that Secret `{target.key}` held before: it {certificate.fault} now",
-                "Put a PEM certificate chain into `tls.crt` and its unencrypted key into `tls.key`; to have the "
-                "certificate withdrawn, delete the Secret",
-                field,
-            )
-            names.append(target.key)
-        elif certificate.fault:
-            complain(
-                "InvalidCertificateRef",
-                f"cannot use Secret `{target.key}`: it {certificate.fault}",
-                "Put a PEM certificate chain into `tls.crt` and its unencrypted key into `tls.key`",
-                field,
-            )
-        else:
-            if (expired := _expired(certificate)) is not None:
-                complain("Expired", f"presents Secret `{target.key}`, which {expired}", "Renew it", field, "warning")
-            names.append(target.key)
+        field = f"tls.certificateRefs[{i}]"
+        fault = _reference_fault(read, gateway, target, field)
+        if fault is None:
+            certificate = read.get(CERTIFICATES, target.key)
+            fault = _certificate_fault(certificate, target.key, field)
+            if certificate is not None and certificate.chain:
+                names.append(target.key)
+        if fault is not None:
+            faults.append(fault)
+    findings.extend(
+        about_listener(
+            gateway,
+            listener,
+            "ResolvedRefs",
+            fault.reason,
+            fault.message,
+            hint=fault.hint,
+            field=fault.field,
+            severity=fault.severity,
+        )
+        for fault in faults
+    )
     return TlsPlan(listener.name, tuple(dict.fromkeys(names))) if names else None
+
+
+def _reference_fault(read: Read, gateway: Gateway, target: Ref, field: str) -> _Fault | None:
+    """Why a reference to a certificate may not be followed."""
+    if (target.group, target.kind) != ("", "Secret"):
+        what = f"refers to a {target.group or 'core'}/{target.kind}"
+        return _Fault("InvalidCertificateRef", what, "A certificate must be a Secret", f"{field}.kind")
+    if not may_refer(read, gateway.ref, target):
+        return _Fault(
+            "RefNotPermitted",
+            f"may not use Secret `{target.key}` of another namespace",
+            f"Allow it with a ReferenceGrant in namespace `{target.namespace}` "
+            f"from Gateway of `{gateway.key.namespace}` to Secret",
+            field,
+        )
+    return None
+
+
+def _certificate_fault(certificate: Certificate | None, name: Name, field: str) -> _Fault | None:
+    """What is wrong with a certificate that a listener refers to, be it presented in spite of it or not."""
+    if certificate is None:
+        what = f"has no certificate: Secret `{name}` does not exist"
+        return _Fault("InvalidCertificateRef", what, f"Create Secret `{name}` of type kubernetes.io/tls", field)
+    if certificate.fault:
+        hint = "Put a PEM certificate chain into `tls.crt` and its unencrypted key into `tls.key`"
+        what = f"cannot use Secret `{name}`: it {certificate.fault}"
+        if certificate.last_good:
+            hint += "; to have the certificate withdrawn, delete the Secret"
+            what = f"goes on with the certificate that Secret `{name}` held before: it {certificate.fault} now"
+        return _Fault("InvalidCertificateRef", what, hint, field)
+    if (expired := _expired(certificate)) is not None:
+        return _Fault("Expired", f"presents Secret `{name}`, which {expired}", "Renew it", field, "warning")
+    return None
 
 
 def _expired(certificate: Certificate) -> str | None:
