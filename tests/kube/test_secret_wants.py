@@ -1,0 +1,75 @@
+"""Which Secrets are followed where not all may be listed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from tests.kube.test_watch import kind
+
+from tripylon.api.kinds import decode_as
+from tripylon.graph import Graph
+from tripylon.kube.secret_wants import SecretWants
+from tripylon.values import Ref
+from tripylon.world import world
+
+
+def gateway(name: str, *refs: dict[str, str]) -> dict[str, Any]:
+    listener = {"name": "https", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": refs}}
+    plain = {"name": "http", "port": 80, "protocol": "HTTP"}
+    return _object("Gateway", name, {"gatewayClassName": "edge", "listeners": [plain, listener]})
+
+
+def backend(name: str, tls: dict[str, Any] | None) -> dict[str, Any]:
+    static = {"hosts": [{"host": "192.0.2.1", "port": 443}]}
+    return _object("Backend", name, {"type": "Static", "static": static, **({"tls": tls} if tls else {})})
+
+
+def _object(kind_name: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "shop", "resourceVersion": "1"}
+    return {"apiVersion": kind(kind_name).api_version, "kind": kind_name, "metadata": metadata, "spec": spec}
+
+
+class Followed:
+    def __init__(self) -> None:
+        self.graph = Graph(inputs=world.INPUTS, derives=(), indexes=(), subject=lambda _: None, on_error=lambda *_: ())
+        self.wants = SecretWants()
+
+    def put(self, *objects: dict[str, Any]) -> bool:
+        for each in objects:
+            world.put(self.graph, decode_as(kind(each["kind"]), msgspec.json.encode(each)))
+        return self.wants.changed(self.graph, self.graph.flush())
+
+    def delete(self, kind_name: str, name: str) -> bool:
+        world.delete(self.graph, Ref(kind(kind_name).group, kind_name, "shop", name))
+        return self.wants.changed(self.graph, self.graph.flush())
+
+    @property
+    def names(self) -> list[str]:
+        assert all((ref.group, ref.kind) == ("", "Secret") for ref in self.wants.refs)
+        return sorted(f"{ref.namespace}/{ref.name}" for ref in self.wants.refs)
+
+
+def test_certificates_of_listeners_in_any_namespace() -> None:
+    followed = Followed()
+    foreign = {"group": "example.com", "kind": "Vault", "name": "v"}
+    assert followed.put(gateway("edge", {"name": "cert"}, {"name": "there", "namespace": "other"}, foreign))
+    assert followed.names == ["other/there", "shop/cert"]
+
+
+def test_certificates_and_authorities_of_backends() -> None:
+    followed = Followed()
+    authorities = [{"kind": "Secret", "name": "ca"}, {"kind": "ConfigMap", "name": "bundle"}]
+    assert followed.put(backend("b", {"secretRef": {"name": "client"}, "caCertificateRefs": authorities}))
+    assert followed.names == ["shop/ca", "shop/client"]
+    assert followed.put(backend("b", None))
+    assert followed.names == []
+
+
+def test_a_secret_is_wanted_until_the_last_who_names_it_is_gone() -> None:
+    followed = Followed()
+    followed.put(gateway("one", {"name": "cert"}), gateway("two", {"name": "cert"}))
+    assert not followed.delete("Gateway", "one")
+    assert followed.names == ["shop/cert"]
+    assert followed.delete("Gateway", "two")
+    assert followed.names == []
