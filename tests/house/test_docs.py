@@ -45,6 +45,7 @@ NO_REASONS = {
     *("In", "NotIn", "Exists", "DoesNotExist"),  # operators of label selectors
     *("Rule", "Match"),  # what a route drops
     *("Hostname",),  # a type of address
+    *("Terminating",),  # how the API server is quoted
 }
 """CamelCase words in the source that are something else than reasons."""
 _CAMEL_CASE = re.compile(r"[A-Z][a-z]+([A-Z][A-Za-z]*)*")
@@ -86,7 +87,7 @@ def reasons() -> set[str]:
         *(SOURCE / "model").glob("*.py"),
         *(SOURCE / "files").glob("*.py"),
         *(path for path in (SOURCE / "status").glob("*.py") if path.name != "features.py"),
-        *(SOURCE / "envoy" / "refusals.py", SOURCE / "loop.py"),
+        *(SOURCE / "envoy" / "refusals.py", SOURCE / "kube" / "deploy.py", SOURCE / "loop.py", SOURCE / "provision.py"),
     ]
     values = {
         value
