@@ -164,3 +164,11 @@ def test_a_check_can_be_interrupted(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (130, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_is_told_as_one() -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run([*TRIPYLON, "gen", "crds"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 1
+    assert "the output cannot be written: No space left on device" in ran.stderr

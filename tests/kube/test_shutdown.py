@@ -63,7 +63,7 @@ class Proxy:
             return ""
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         head = b""
-        with suppress(asyncio.IncompleteReadError):
+        with suppress(asyncio.IncompleteReadError, ConnectionError):  # it waited in the queue of a closing listener
             head = await reader.readuntil(b"\r\n\r\n")
         writer.close()
         return head.decode()

@@ -92,7 +92,7 @@ def _version(kind: Kind, version: str) -> dict[str, Any]:
         "served": True,
         "storage": version == kind.version,
         "schema": {"openAPIV3Schema": schema(kind.struct, descriptions=True)},
-        "subresources": {"status": {}},
+        **({"subresources": {"status": {}}} if "status" in kind.struct.__struct_fields__ else {}),
         "additionalPrinterColumns": [
             {"name": column.name, "type": column.type, "jsonPath": column.path}
             | ({"priority": column.priority} if column.priority else {})

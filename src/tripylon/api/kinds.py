@@ -107,10 +107,7 @@ KINDS: tuple[Kind, ...] = (
         versions=("v1alpha1",),
         plural="gatewayparameters",
         short_names=("gwp",),
-        columns=(
-            Column(name="Accepted", path='.status.conditions[?(@.type=="Accepted")].status'),
-            Column(name="Age", path=".metadata.creationTimestamp", type="date"),
-        ),
+        columns=(Column(name="Age", path=".metadata.creationTimestamp", type="date"),),
     ),
     Kind(struct=Service, versions=("v1",), plural="services", short_names=("svc",)),
     Kind(struct=EndpointSlice, versions=("v1",), plural="endpointslices"),

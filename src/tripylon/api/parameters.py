@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from tripylon.api.markers import Entries, Items, Number, Part, Rule, Text
-from tripylon.api.meta import Conditions, Port, Resource
+from tripylon.api.meta import Port, Resource
 from tripylon.api.own import OWN_GROUP
 
 Free = dict[str, Any]
@@ -361,13 +361,6 @@ class GatewayParametersSpec(Part, frozen=True, gc=False, kw_only=True):
     """Somebody else runs them; they connect to the controller as the Gateway's proxies."""
 
 
-class GatewayParametersStatus(Part, frozen=True, gc=False, kw_only=True):
-    """What the controller says about the parameters."""
-
-    conditions: Conditions = ()
-    """State of the parameters: `Accepted`."""
-
-
 class GatewayParameters(Resource, frozen=True, gc=False, kw_only=True):
     """How the proxies of a Gateway are run in a cluster.
 
@@ -378,5 +371,3 @@ class GatewayParameters(Resource, frozen=True, gc=False, kw_only=True):
 
     spec: GatewayParametersSpec
     """How proxies are run."""
-    status: GatewayParametersStatus | None = None
-    """What the controller says about them."""

@@ -8,6 +8,7 @@ thing checked is wrong or something keeps us from working, 2 wrong usage, 130 Ct
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -106,6 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has seen enough; without this the interpreter would complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return WRONG
+    except OSError as error:
+        return (
+            _complain(f"the output cannot be written: {error.strerror}", WRONG) if _is_full(error) else _give_up(error)
+        )
     except Exception as error:  # noqa: BLE001 - the last resort: say it in one line, not in forty
         return _give_up(error)
     return code
@@ -166,6 +171,11 @@ def _complain(message: str, code: int) -> int:
 
         traceback.print_exc()
     return code
+
+
+def _is_full(error: OSError) -> bool:
+    """Whether a disk took no more; results go to stdout, which may be a file."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def _give_up(error: Exception) -> int:
