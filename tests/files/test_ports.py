@@ -69,6 +69,16 @@ def test_another_address_is_free(taken: tuple[str, int, int]) -> None:
         assert listening_processes("127.0.0.2", port) == ()
 
 
+def test_a_port_of_ipv4_is_not_in_the_way_of_ipv6() -> None:
+    if ports.try_bind("::", 0):
+        pytest.skip("this machine has no IPv6")
+    with closing(socket.create_server(("0.0.0.0", 0))) as server:
+        port = server.getsockname()[1]
+        check_ports([("::", port)])
+        assert listening_processes("::", port) == ()
+        assert [pid for pid, _ in listening_processes("127.0.0.1", port)] == [os.getpid()]
+
+
 def test_free_ports_are_not_kept() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]

@@ -115,8 +115,12 @@ def _has_capabilities(binary: Path | None) -> bool:
 
 
 def _listening_inodes(address: IPv4Address | IPv6Address, port: int) -> Iterator[str]:
-    """Sockets that listen on this port at an address that overlaps with ours (proc_net_tcp, kernel documentation)."""
-    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+    """Sockets that listen on this port at an address that overlaps with ours (proc_net_tcp, kernel documentation).
+
+    An IPv6 address is asked for without IPv4, so sockets of IPv4 are not in its way; one at `::` may be in IPv4's.
+    """
+    tables = (Path("/proc/net/tcp6"),) if address.version == 6 else (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    for table in tables:
         try:
             rows = table.read_text().splitlines()[1:]
         except OSError:
@@ -124,11 +128,16 @@ def _listening_inodes(address: IPv4Address | IPv6Address, port: int) -> Iterator
         for row in rows:
             fields = row.split()
             host, _, at_port = fields[1].partition(":")
-            if fields[3] != _LISTEN or int(at_port, 16) != port:
-                continue
-            other = _parse_address(host)
-            if other == address or other.is_unspecified or address.is_unspecified:
+            if fields[3] == _LISTEN and int(at_port, 16) == port and _overlap(address, _parse_address(host)):
                 yield fields[9]
+
+
+def _overlap(address: IPv4Address | IPv6Address, other: IPv4Address | IPv6Address) -> bool:
+    if isinstance(other, IPv6Address) and other.ipv4_mapped is not None:
+        other = other.ipv4_mapped
+    if address.version != other.version:
+        return other.is_unspecified
+    return other == address or other.is_unspecified or address.is_unspecified
 
 
 def _parse_address(text: str) -> IPv4Address | IPv6Address:
