@@ -110,6 +110,16 @@ def programmed(cluster: Cluster, name: str = "edge") -> bool:
     )
 
 
+def wait_served(cluster: Cluster, listener: str, limit_s: float = 30) -> None:
+    """Waits until a listener of `edge` is served with all that it refers to; that of a Gateway needs no listener."""
+    says = {"ResolvedRefs": "True", "Programmed": "True"}
+    wait_until(
+        lambda: says.items() <= listener_conditions(cluster, listener).items(),
+        limit_s,
+        f"listener {listener} is not served",
+    )
+
+
 def listener_conditions(cluster: Cluster, listener: str) -> dict[str, str]:
     """Status by type of the conditions of a listener of `edge`."""
     for each in cluster.get("gateway", "edge")["status"].get("listeners", ()):

@@ -229,6 +229,8 @@ class Reflector:
         await self._sink.delete(name)
 
     def _fail(self, error: ApiError) -> None:
+        if self.unreachable and not error.unreachable:
+            self._backoff.reset()  # It is there again: a server that starts refuses much for a moment.
         self.unreachable = error.unreachable
         if error.forbidden:
             self._refusals += 1

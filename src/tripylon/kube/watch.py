@@ -241,7 +241,7 @@ class Watcher:
         recovered = self._log.note(reflector)
         if recovered:
             for each in (*(each.reflector for each in self._all()), self._crds.reflector):
-                if each.state == "failing":
+                if each.state in ("failing", "forbidden"):
                     each.wake()
         if source.kind.name in BY_REFERENCE and not source.name:
             self._follow_wanted()
