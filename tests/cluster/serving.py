@@ -110,14 +110,24 @@ def programmed(cluster: Cluster, name: str = "edge") -> bool:
     )
 
 
-def wait_served(cluster: Cluster, listener: str, limit_s: float = 30) -> None:
-    """Waits until a listener of `edge` is served with all that it refers to; that of a Gateway needs no listener."""
+def wait_served(cluster: Cluster, listener: str, port: int, limit_s: float = 40) -> None:
+    """Waits until a listener of `edge` is served with all that it refers to, and the load balancer leads there.
+
+    The latter is the cluster's doing, whose own controllers are slow for a while after a bad day.
+    """
     says = {"ResolvedRefs": "True", "Programmed": "True"}
     wait_until(
         lambda: says.items() <= listener_conditions(cluster, listener).items(),
         limit_s,
         f"listener {listener} is not served",
     )
+    to = f"{HOST}:{port}:{address(cluster)}:{port}"
+    argv = ["curl", "-sk", "--max-time", "5", "-o", "/dev/null", "--connect-to", to, f"https://{HOST}:{port}/"]
+    wait_until(lambda: not is_refused(cluster, argv), limit_s, f"nothing leads to port {port} of the proxies")
+
+
+def is_refused(cluster: Cluster, argv: list[str]) -> bool:
+    return cluster.run(argv, check=False).returncode == 7  # CURLE_COULDNT_CONNECT
 
 
 def listener_conditions(cluster: Cluster, listener: str) -> dict[str, str]:

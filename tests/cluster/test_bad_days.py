@@ -130,7 +130,7 @@ def test_a_secret_flips_between_valid_and_broken(gate: Cluster, tmp_path: Path) 
     good = new_certificate(tmp_path)
     gate.apply(secret("flipping", good) + gateway("edge", https("https", 443, "flipping"), parameters="edge"))
     wait_programmed(gate)
-    wait_served(gate, "https")
+    wait_served(gate, "https", 443)
     trust = (tmp_path / "authorities.pem", HOST)
     deadline, flips = time.monotonic() + 10, 0
     with api(gate) as ask, load(gate, address(gate), port=443, tls=trust) as result:

@@ -135,7 +135,7 @@ def test_a_certificate_is_rotated_spoilt_mended_and_withdrawn(gate: Cluster, tmp
     first, second, third = (new_certificate(tmp_path) for _ in range(3))
     gate.apply(secret("www", first) + gateway("edge", https("https", 443, "www"), parameters="edge"))
     wait_programmed(gate)
-    wait_served(gate, "https")
+    wait_served(gate, "https", 443)
     trust = (tmp_path / "authorities.pem", HOST)
     with load(gate, address(gate), port=443, tls=trust) as result:
         time.sleep(1)
