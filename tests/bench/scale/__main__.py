@@ -21,6 +21,10 @@ from tests.cluster import install
 from tests.cluster.build import build
 from tests.cluster.cluster import Cluster, ClusterError, check_machine
 
+_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+_INSTANCES = 4
+"""What each Envoy takes of it."""
+
 
 def main() -> int:
     """Measures and prints; the exit code."""
@@ -46,6 +50,7 @@ def measured(size: Size) -> Figures:
     """Starts a cluster, measures within it, and ends it."""
     cluster = Cluster(f"bench-{os.getpid()}", build())
     cluster.up()
+    before = raised_limit(max(size.gateways, size.burst) * _INSTANCES + 256)
     try:
         install.install(cluster)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -55,6 +60,20 @@ def measured(size: Size) -> Figures:
             return msgspec.json.decode(out.read_bytes(), type=Figures)
     finally:
         cluster.down()
+        if before:
+            _LIMIT.write_text(before)
+
+
+def raised_limit(wanted: int) -> str:
+    """Lets one user have so many inotify instances, as all proxies here share one; what was there, if that was less."""
+    before = _LIMIT.read_text()
+    if int(before) >= wanted:
+        return ""
+    try:
+        _LIMIT.write_text(str(wanted))
+    except OSError:
+        raise ClusterError(f"so many proxies need {_LIMIT} to be {wanted}: set it, or measure fewer Gateways") from None
+    return before
 
 
 def tables(size: Size, figures: Figures) -> tuple[Table, ...]:
