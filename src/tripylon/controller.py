@@ -18,7 +18,6 @@ import structlog
 from tripylon.admin.probes import serve_health, serve_metrics
 from tripylon.admin.replica_metrics import ReplicaMetrics
 from tripylon.envoy.options import EmitOptions
-from tripylon.errors import StartError
 from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.kube import config
@@ -65,7 +64,7 @@ class Replica:
     """One replica: what it knows, and who does what with it."""
 
     def __init__(self, settings: ControllerSettings, client: Client) -> None:
-        self._settings, self._client = settings, client
+        self._settings = settings
         options = Options(
             controller_name=settings.controller_name,
             standalone=False,
@@ -112,7 +111,7 @@ class Replica:
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run all parts until told to stop, and end them in the opposite order."""
+        """Run all parts until told to stop: then all end at once, health pages last."""
         async with (
             serve_health(self, self._settings.health),
             serve_metrics(self._metrics.render, self._settings.metrics),
@@ -158,10 +157,7 @@ class Replica:
     async def _serve_proxies(self, certificate: Certificate) -> None:
         server = XdsServer(self._group, authorise=self._reviewer.refusal, services=(self._neighbours.peers,))
         place = self._settings.xds
-        try:
-            await server.start_tcp(place.host, place.port, certificate)
-        except OSError as error:
-            raise StartError(f"xDS cannot listen on {place}: {error.strerror or error}") from error
+        await server.start_tcp(place.host, place.port, certificate)
         self._serving = True
         _log.info("ready", xds=str(place), gateways=len(self.graph.rows(GATEWAYS)))
         try:

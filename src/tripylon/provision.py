@@ -145,9 +145,7 @@ class Provisioner:
             hint="Correct the overlay in the GatewayParameters of the Gateway or of its class",
         )
         self._engine.tell(_TELLER, gateway.ref, (finding,) if what else ())
-        self._complaints.add(gateway.key)
-        if not what:
-            self._complaints.discard(gateway.key)
+        (self._complaints.add if what else self._complaints.discard)(gateway.key)
 
     # --- Where it is reached -----------------------------------------------------------------------------------------
 
