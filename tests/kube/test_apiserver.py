@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.api.upstream import definitions
-from tests.kube.apiserver import ADMIN, GUEST, ApiServer, find_binary
+from tests.kube.apiserver import ADMIN, GUEST, ApiServer
 from tests.kube.gate import Gate
 from tests.kube.scripted import route
 from tests.kube.test_watch import Reader, kind, ref
@@ -28,19 +28,6 @@ from tripylon.kube.watch import Watcher
 
 pytestmark = pytest.mark.cluster
 GATEWAY_API = "gateway.networking.k8s.io/v1"
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    binary = find_binary()
-    if binary is None:
-        pytest.skip("no API server: run `make cluster-build`, or name one in TRIPYLON_CLUSTER_BINARY")
-    made = ApiServer(binary, tmp_path_factory.mktemp("api"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
 import pytest
 from tests.api.upstream import definitions
-from tests.kube.apiserver import ApiServer, find_binary
+from tests.kube.apiserver import ApiServer
 from tests.kube.test_report import THEIRS, gateway, gateway_class, route
 
 from tripylon.api.crd import crd
@@ -34,19 +34,6 @@ DEFINITIONS = ("GatewayClass", "Gateway", "HTTPRoute", "GRPCRoute", "ReferenceGr
 PATIENCE_S = 30.0
 ROUTES = 300
 Object = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    binary = find_binary()
-    if binary is None:
-        pytest.skip("no API server: run `make cluster-build`, or name one in TRIPYLON_CLUSTER_BINARY")
-    made = ApiServer(binary, tmp_path_factory.mktemp("api"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture
