@@ -7,7 +7,7 @@ import itertools
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,13 @@ from tests.api.upstream import definitions
 from tests.kube.apiserver import ADMIN, GUEST, ApiServer
 from tests.kube.gate import Gate
 from tests.kube.scripted import route
-from tests.kube.test_watch import Reader, kind, ref
+from tests.kube.test_watch import Reader, kind, reading, ref
 
 from tripylon.api.crd import crd
 from tripylon.kube.client import Client
 from tripylon.kube.config import ClusterConfig
 from tripylon.kube.failures import ApiError
 from tripylon.kube.lease import Election
-from tripylon.kube.watch import Watcher
 
 pytestmark = pytest.mark.cluster
 GATEWAY_API = "gateway.networking.k8s.io/v1"
@@ -41,17 +40,9 @@ async def client(api: ApiServer) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def reading(config: ClusterConfig, *names: str, **options: Any) -> AsyncIterator[Reader]:
-    async with Client(config) as client:
-        watcher = Watcher(client, [kind(name) for name in names], **options)
-        task = asyncio.create_task(watcher.run())
-        try:
-            yield Reader(watcher)
-            assert not task.done(), task.exception()
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+async def reading_as(config: ClusterConfig, *names: str, **options: Any) -> AsyncIterator[Reader]:
+    async with Client(config) as client, reading(client, *names, **options) as reader:
+        yield reader
 
 
 def config_map(name: str, text: str = "x") -> dict[str, Any]:
@@ -123,7 +114,7 @@ async def test_lists_in_pages_and_follows(api: ApiServer, client: Client) -> Non
     pages = [page async for page in client.list_pages(path, limit=2)]
     assert len(pages) >= 3
     assert all(len(page.items) <= 2 for page in pages)
-    async with reading(api.config(), "ConfigMap", namespaces=("shop",)) as reader:
+    async with reading_as(api.config(), "ConfigMap", namespaces=("shop",)) as reader:
         await reader.synced()
         names = {f"page-{index}" for index in range(5)}
         assert names <= set(reader.names)
@@ -139,7 +130,7 @@ async def test_survives_compaction_and_a_restart_with_unseen_changes(api: ApiSer
     config = api.config()
     async with Gate(int(config.server.rsplit(":", 1)[1])) as gate:
         behind = msgspec.structs.replace(config, server=f"https://127.0.0.1:{gate.port}")
-        async with reading(behind, "ConfigMap", namespaces=("shop",)) as reader:
+        async with reading_as(behind, "ConfigMap", namespaces=("shop",)) as reader:
             await reader.synced()
             assert "before" in reader.names
             gate.shut()
@@ -158,7 +149,7 @@ async def test_a_broken_way_to_the_server_costs_no_list(api: ApiServer, client: 
     config = api.config()
     async with Gate(int(config.server.rsplit(":", 1)[1])) as gate:
         behind = msgspec.structs.replace(config, server=f"https://127.0.0.1:{gate.port}")
-        async with reading(behind, "ConfigMap", namespaces=("shop",)) as reader:
+        async with reading_as(behind, "ConfigMap", namespaces=("shop",)) as reader:
             calls: list[tuple[str, str, int]] = []
             reader.watcher._client.on_call = lambda *call: calls.append(call[:3])
             await reader.synced()
@@ -177,7 +168,7 @@ async def test_a_broken_way_to_the_server_costs_no_list(api: ApiServer, client: 
 
 async def test_a_server_that_comes_back_with_another_certificate(api: ApiServer, client: Client) -> None:
     """The authority's file is the certificate itself here, so it is read anew too."""
-    async with reading(api.config(), "ConfigMap", namespaces=("shop",)) as reader:
+    async with reading_as(api.config(), "ConfigMap", namespaces=("shop",)) as reader:
         await reader.synced()
         api.kill("apiserver")
         before = api.forget_certificate()
@@ -210,7 +201,7 @@ async def test_works_with_what_it_may_see(api: ApiServer, client: Client) -> Non
     await client.apply(config_map("seen"), field_manager="test")
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]
     await allow(client, "some", rules)
-    async with reading(api.config(GUEST), "ConfigMap", "Service") as reader:
+    async with reading_as(api.config(GUEST), "ConfigMap", "Service") as reader:
         await reader.synced()
         assert "seen" in reader.names
         states = {each.title: each for each in reader.watcher.states()}
@@ -245,7 +236,7 @@ async def test_secrets_by_name(api: ApiServer, client: Client) -> None:
         }
         await client.apply({**secret, "data": {"a": "Yg=="}}, field_manager="test")
     for listed in (None, (), ("shop",), ("other",)):
-        async with reading(api.config(), "Secret", secret_namespaces=listed) as reader:
+        async with reading_as(api.config(), "Secret", secret_namespaces=listed) as reader:
             reader.watcher.want([ref("wanted", kind_name="Secret", group="")])
             await reader.until(lambda: "wanted" in reader.names)
             await reader.synced()
@@ -267,7 +258,7 @@ def backend(name: str) -> dict[str, Any]:
 
 async def test_a_definition_that_comes_and_goes(api: ApiServer, client: Client) -> None:
     definition = crd(kind("Backend"))
-    async with reading(api.config(), "Backend", "ConfigMap") as reader:
+    async with reading_as(api.config(), "Backend", "ConfigMap") as reader:
         await reader.synced()
         assert reader.watcher.states()[0].state == "absent"
         await client.apply(definition, field_manager="test")

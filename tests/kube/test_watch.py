@@ -28,6 +28,7 @@ from tests.kube.scripted import (
 from tripylon.api.kinds import KINDS, Kind
 from tripylon.api.routes import HTTPRoute
 from tripylon.kube import reflector
+from tripylon.kube.client import Client
 from tripylon.kube.watch import Batch, Watcher
 from tripylon.values import Ref
 
@@ -81,6 +82,20 @@ class Reader:
 
 
 @asynccontextmanager
+async def reading(client: Client, *names: str, **options: Any) -> AsyncIterator[Reader]:
+    """A watcher of some kinds that runs, and has not ended by itself when the block does."""
+    watcher = Watcher(client, [kind(name) for name in names], **options)
+    task = asyncio.create_task(watcher.run())
+    try:
+        yield Reader(watcher)
+        assert not task.done(), task.exception()
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@asynccontextmanager
 async def reading(
     server: Scripted, *names: str, serve: bool = True, watch_idle: float = 150.0, **options: Any
 ) -> AsyncIterator[Reader]:
@@ -88,15 +103,8 @@ async def reading(
         server.answer("GET", GATEWAY_API, kinds(("HTTPRoute", "httproutes")))
         server.answer("GET", "/api/v1", kinds(("Secret", "secrets"), ("Service", "services")))
     async with client_of(server, attempts=1, watch_idle=watch_idle) as client:
-        watcher = Watcher(client, [kind(name) for name in names or ("HTTPRoute",)], **options)
-        task = asyncio.create_task(watcher.run())
-        try:
-            yield Reader(watcher)
-            assert not task.done(), task.exception()
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        async with reading(client, *names or ("HTTPRoute",), **options) as reader:
+            yield reader
 
 
 def versions(server: Scripted, path: str = ROUTES) -> list[str]:
