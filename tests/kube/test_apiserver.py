@@ -17,7 +17,7 @@ from tests.api.upstream import definitions
 from tests.kube.apiserver import ADMIN, GUEST, ApiServer
 from tests.kube.gate import Gate
 from tests.kube.scripted import route
-from tests.kube.test_watch import Reader, kind, reading, ref
+from tests.kube.test_watch import Reader, kind, reading_by, ref
 
 from tripylon.api.crd import crd
 from tripylon.kube.client import Client
@@ -41,7 +41,7 @@ async def client(api: ApiServer) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def reading_as(config: ClusterConfig, *names: str, **options: Any) -> AsyncIterator[Reader]:
-    async with Client(config) as client, reading(client, *names, **options) as reader:
+    async with Client(config) as client, reading_by(client, *names, **options) as reader:
         yield reader
 
 

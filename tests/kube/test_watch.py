@@ -82,7 +82,7 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(client: Client, *names: str, **options: Any) -> AsyncIterator[Reader]:
+async def reading_by(client: Client, *names: str, **options: Any) -> AsyncIterator[Reader]:
     """A watcher of some kinds that runs, and has not ended by itself when the block does."""
     watcher = Watcher(client, [kind(name) for name in names], **options)
     task = asyncio.create_task(watcher.run())
@@ -102,9 +102,11 @@ async def reading(
     if serve:
         server.answer("GET", GATEWAY_API, kinds(("HTTPRoute", "httproutes")))
         server.answer("GET", "/api/v1", kinds(("Secret", "secrets"), ("Service", "services")))
-    async with client_of(server, attempts=1, watch_idle=watch_idle) as client:
-        async with reading(client, *names or ("HTTPRoute",), **options) as reader:
-            yield reader
+    async with (
+        client_of(server, attempts=1, watch_idle=watch_idle) as client,
+        reading_by(client, *names or ("HTTPRoute",), **options) as reader,
+    ):
+        yield reader
 
 
 def versions(server: Scripted, path: str = ROUTES) -> list[str]:
