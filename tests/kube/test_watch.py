@@ -262,6 +262,73 @@ async def test_a_watch_that_ends_at_once_each_time_is_asked_for_once_a_second(
     assert len(server.asked(ROUTES, watch=False)) == 1
 
 
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits, in seconds, between what routes are asked for; nobody waits there."""
+    found: list[float] = []
+    really = reflector.Reflector._pause
+
+    async def pause(followed: reflector.Reflector, seconds: float) -> None:
+        if followed.title != "httproutes":
+            await really(followed, seconds)
+            return
+        found.append(seconds)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(reflector.Reflector, "_pause", pause)
+    return found
+
+
+@pytest.mark.parametrize("refusal", [status(403, "Forbidden"), status(410, "Expired")])
+async def test_a_server_that_lists_but_lets_nobody_listen_is_asked_less_and_less(
+    server: Scripted, waits: list[float], refusal: Any
+) -> None:
+    server.lists[ROUTES].append(listing(route("a", 1), version=5))
+    server.watches[ROUTES].extend((*[refusal] * 5, stream(bookmark(6), then="stay")))
+    async with reading(server) as reader:
+        await reader.synced()
+        await server.until(lambda: len(versions(server)) == 6)
+        await reader_states(reader, {"live"})
+    assert len(waits) == 5
+    assert waits == sorted(waits), "each wait is longer than the last"
+
+
+async def test_a_list_is_live_as_soon_as_its_watch_is_let_in(
+    server: Scripted, waits: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new kind is refused for a moment (429), then listed, then its watch is refused, then it is let in, silent."""
+    busy = status(429, "TooManyRequests", "storage is (re)initializing")
+    server.lists[ROUTES].extend((busy, listing(route("a", 1), version=5)))
+    server.watches[ROUTES].extend((busy, stream(then="stay")))
+    async with reading(server) as reader:
+        await reader.until(lambda: reader.names == ["a"])
+        await reader_states(reader, {"live"})
+    said = capsys.readouterr().out
+    assert said.count("a kind cannot be followed just now") == said.count("following a kind now") == 1
+    assert len(waits) == 2
+
+
+async def test_a_server_that_is_there_again_is_asked_soon_even_if_it_still_refuses(
+    server: Scripted, waits: list[float]
+) -> None:
+    server.lists[ROUTES].append(listing(route("a", 1), version=5))
+    server.watches[ROUTES].extend((*[cut] * 6, status(503), status(503), stream(then="stay")))
+    async with reading(server) as reader:
+        await server.until(lambda: len(versions(server)) == 9)
+        await reader_states(reader, {"live"})
+    *away, first, second = waits
+    assert away == sorted(away)
+    assert first <= 0.3 < away[-1], "the first refusal of a server that was away begins anew"
+    assert second > first, "the next ones do not"
+
+
+async def test_a_list_of_nonsense_costs_only_its_kind(server: Scripted, waits: list[float]) -> None:
+    server.lists[ROUTES].extend((listing({"metadata": {"name": 7}}, version=4), listing(route("a", 1), version=5)))
+    async with reading(server) as reader:
+        await reader.until(lambda: reader.names == ["a"])
+    assert len(waits) == 1
+
+
 async def test_a_peer_that_vanished_without_a_word_is_left(server: Scripted) -> None:
     server.lists[ROUTES].append(listing(version=5))
     silent = stream(bookmark(8), then="stay")

@@ -19,7 +19,7 @@ from tripylon.kube.failures import ApiError, Backoff, Status
 from tripylon.values import Name
 
 State = Literal["starting", "live", "absent", "forbidden", "failing"]
-"""`live`: followed; `absent`: the server does not know the kind; `failing`: the server cannot be asked just now."""
+"""`live`: listed, and we may listen; `absent`: the server does not know the kind; `failing`: it cannot be asked now."""
 
 _ABSENT_LOOKS_S = (0.3, 5.0)
 """How long to wait for a second look at a kind that seems absent: with nothing known of it, and with something."""
@@ -127,7 +127,7 @@ class Reflector:
                     fresh = True
                     continue
                 version = await self._list(path)
-                self._enter("live")
+                self._turn(self.state, self.message)  # Settled; it is live as soon as we may listen, too.
                 fresh = False
                 await self._follow(path, version)
             except ApiError as error:
@@ -143,7 +143,7 @@ class Reflector:
             return
         for name in tuple(self.known):
             await self._forget(name)
-        self._enter("absent", "the API server does not serve this kind; is its CRD installed?")
+        self._turn("absent", "the API server does not serve this kind; is its CRD installed?")
         await self._pause(self._backoff.next())
 
     async def _list(self, path: str) -> str:
@@ -161,7 +161,7 @@ class Reflector:
         version = ""
         async for page in self._client.list_pages(path, params=self._params, limit=limit, accept=self._accept):
             for item in page.items:
-                head = _HEADS.decode(item)
+                head = self._head(item)
                 seen.add(head.key)
                 await self._tell(head, item)
             version = page.metadata.resource_version
@@ -180,24 +180,26 @@ class Reflector:
                 ):
                     for line in lines:
                         version = await self._take(line, version)
-                    self._enter("live")
+                    self._backoff.reset()
                 if version == before and (left := start + _QUICK_END_S - clock()) > 0:
                     await self._pause(left)
             except ApiError as error:
+                if held := self._opened and clock() - start >= _QUICK_END_S:
+                    self._backoff.reset()  # It held for a while, so the next one may as well.
                 if error.gone:
+                    if not held:
+                        await self._pause(self._backoff.next())  # A list for each watch is dear to the server.
                     return
                 if not _may_resume(error):
                     raise
-                if self._opened and clock() - start >= _QUICK_END_S:
-                    self._backoff.reset()  # It held for a while, so the next one may as well.
                 self._fail(error)
                 await self._pause(self._backoff.next(error.retry_after))
 
     def _on_open(self) -> None:
-        """The server lets us listen. The waits between tries keep growing until it says something."""
+        """The server lets us listen. The waits between tries keep growing until it says something, or for a while."""
         self._opened = True
-        if self.state == "failing" and self.unreachable:
-            self._turn("live")
+        self._refusals = 0
+        self._turn("live")
 
     async def _take(self, line: bytes, version: str) -> str:
         """Tell one event; the resourceVersion to resume from."""
@@ -205,9 +207,9 @@ class Reflector:
             event = _EVENTS.decode(line)
             if event.type == "ERROR":
                 raise msgspec.json.decode(event.object, type=Status).error(500)
-            head = _HEADS.decode(event.object)
         except msgspec.MsgspecError as error:
-            raise ApiError(422, "Unreadable", f"an event of {self.title} cannot be read: {error}") from error
+            raise _unreadable(self.title, error) from error
+        head = self._head(event.object)
         now = head.metadata.resource_version
         if event.type in ("ADDED", "MODIFIED"):
             await self._tell(head, event.object)
@@ -216,6 +218,12 @@ class Reflector:
         elif event.type == "BOOKMARK" and is_before(now, version):
             raise ApiError(410, "Expired", f"the server went back from state {version} to {now}")
         return now or version
+
+    def _head(self, raw: msgspec.Raw) -> Head:
+        try:
+            return _HEADS.decode(raw)
+        except msgspec.MsgspecError as error:
+            raise _unreadable(self.title, error) from error
 
     async def _tell(self, head: Head, raw: msgspec.Raw) -> None:
         version = head.metadata.resource_version
@@ -235,15 +243,9 @@ class Reflector:
         if error.forbidden:
             self._refusals += 1
             message = f"{error.message}; {self._remedy}" if self._remedy else error.message
-            self._enter("forbidden", message, settled=self._refusals >= _FORBIDDEN_COUNTS)
+            self._turn("forbidden", message, settled=self._refusals >= _FORBIDDEN_COUNTS)
         else:
-            self._enter("failing", error.message, settled=False)
-
-    def _enter(self, state: State, message: str = "", *, settled: bool = True) -> None:
-        if state == "live":
-            self._refusals = 0
-            self._backoff.reset()
-        self._turn(state, message, settled=settled)
+            self._turn("failing", error.message, settled=False)
 
     def _turn(self, state: State, message: str = "", *, settled: bool = True) -> None:
         before = (self.state, self.settled)
@@ -260,6 +262,10 @@ class Reflector:
 
 _EVENTS = msgspec.json.Decoder(Event)
 _HEADS = msgspec.json.Decoder(Head)
+
+
+def _unreadable(title: str, error: msgspec.MsgspecError) -> ApiError:
+    return ApiError(422, "Unreadable", f"what the server says of {title} cannot be read: {error}")
 
 
 def _may_resume(error: ApiError) -> bool:
