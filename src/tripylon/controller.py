@@ -33,7 +33,7 @@ from tripylon.kube.report import Reporter
 from tripylon.kube.secret_wants import SecretWants
 from tripylon.kube.shutdown import ADMIN_PORT, METRICS_PORT, READINESS_PORT
 from tripylon.kube.tokens import Node, TokenReviewer
-from tripylon.kube.watch import Batch, KindState, Watcher
+from tripylon.kube.watch import Batch, KindState, Watcher, joined
 from tripylon.loop import Applied, Engine
 from tripylon.model.options import Options
 from tripylon.neighbours import Neighbours, identity_of
@@ -222,23 +222,19 @@ class Replica:
             waiting.append(batch)
             if not (batch.synced or self._synced.is_set()):
                 continue
-            self._apply(waiting)
+            self._apply(joined(waiting))
             waiting = []
             if batch.synced and self._watcher.synced:  # so it is still, with the Secrets that the objects name
                 self._synced.set()
 
-    def _apply(self, batches: list[Batch]) -> None:
-        for batch in batches:
-            for ref in (*batch.delete, *(each.ref for each in batch.put)):
-                if self._engine.heard("reader", ref):
-                    self._engine.tell("reader", ref, ())
-        put = [each for batch in batches for each in batch.put]
-        delete = [ref for batch in batches for ref in batch.delete]
-        if put or delete:
-            self._engine.apply(put, delete)
-        for batch in batches:
-            for finding in batch.findings:
-                self._engine.tell("reader", finding.object, (finding,))
+    def _apply(self, batch: Batch) -> None:
+        for ref in (*batch.delete, *(each.ref for each in batch.put)):
+            if self._engine.heard("reader", ref):
+                self._engine.tell("reader", ref, ())
+        if batch.put or batch.delete:
+            self._engine.apply(batch.put, batch.delete)
+        for finding in batch.findings:
+            self._engine.tell("reader", finding.object, (finding,))
 
     async def _rest(self) -> None:
         """Now and then, what can wait."""

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
+import msgspec
+import pytest
+
+from tripylon.api.routes import HTTPRoute
 from tripylon.controller import Replica
+from tripylon.findings import Finding
 from tripylon.kube.client import Client
 from tripylon.kube.config import ClusterConfig
+from tripylon.kube.watch import Batch, Watcher
 from tripylon.settings import ControllerSettings
+from tripylon.world.world import ROUTES
 
 
 async def test_requests_to_the_api_server_are_counted() -> None:
@@ -29,3 +39,42 @@ async def test_a_replica_that_has_just_begun_says_what_it_waits_for() -> None:
         replica = Replica(ControllerSettings(identity="one", advertise="127.0.0.1"), client)
         assert replica.faults() == ("waiting for Secret tripylon-system/tripylon-xds-tls",)
         assert (replica.ready, replica.leading) == (False, False)
+
+
+def route(name: str) -> HTTPRoute:
+    obj = {"metadata": {"name": name, "namespace": "shop"}, "spec": {}}
+    head = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute"}
+    return msgspec.convert(head | obj, HTTPRoute)
+
+
+async def test_what_changes_before_all_is_listed_counts_as_it_was_told_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first build, batches wait: an object that was deleted or mended meanwhile must not come back."""
+    gone, mended, broken = route("gone"), route("mended"), route("broken")
+    of = {
+        each.metadata.name: Finding(object=each.ref, condition="Accepted", reason="Unreadable", message="unreadable")
+        for each in (mended, broken)
+    }
+    told = (
+        Batch(put=(gone, broken), findings=(of["mended"],)),
+        Batch(put=(mended,), delete=(gone.ref,), findings=(of["broken"],)),
+        Batch(synced=True),
+    )
+
+    async def batches(_: Watcher) -> AsyncIterator[Batch]:
+        for each in told:
+            yield each
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(Watcher, "__aiter__", batches)
+    monkeypatch.setattr(Watcher, "synced", True)
+    async with Client(ClusterConfig(server="https://127.0.0.1:1")) as client:
+        replica = Replica(ControllerSettings(identity="one", advertise="127.0.0.1"), client)
+        taking = asyncio.create_task(replica._take())
+        async with asyncio.timeout(10):
+            await replica._synced.wait()
+        taking.cancel()
+        with suppress(asyncio.CancelledError):
+            await taking
+    assert sorted(name.name for name in replica.graph.rows(ROUTES)) == ["broken", "mended"]
+    assert [each.message for each in replica.graph.findings(mended.ref)] == []
+    assert [each.message for each in replica.graph.findings(broken.ref)] == ["unreadable"]

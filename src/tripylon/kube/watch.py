@@ -256,6 +256,24 @@ class Watcher:
         self._inbox.stir()
 
 
+def joined(batches: Iterable[Batch]) -> Batch:
+    """Batches that came one after the other as one: of each object what was told last."""
+    put: dict[Ref, Resource] = {}
+    delete: dict[Ref, None] = {}
+    findings: dict[Ref, Finding] = {}
+    for batch in batches:
+        for ref in batch.delete:
+            put.pop(ref, None)
+            findings.pop(ref, None)
+            delete[ref] = None
+        for resource in batch.put:
+            delete.pop(resource.ref, None)
+            findings.pop(resource.ref, None)
+            put[resource.ref] = resource
+        findings |= {finding.object: finding for finding in batch.findings}
+    return Batch(put=tuple(put.values()), delete=tuple(delete), findings=tuple(findings.values()))
+
+
 def _sorted(namespaces: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if namespaces is None else tuple(sorted(set(namespaces)))
 
