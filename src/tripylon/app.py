@@ -261,8 +261,8 @@ def _note_step(done: str) -> None:
 
 
 def sockets(graph: Graph) -> set[tuple[str, int]]:
-    """Every address and port that the gateways ask for."""
-    return {place for places in graph.rows(SOCKETS).values() for place in places}
+    """Every address and TCP port that the gateways ask for."""
+    return {(each.address, each.port) for places in graph.rows(SOCKETS).values() for each in places if not each.udp}
 
 
 def model_options(settings: Settings) -> Options:

@@ -14,6 +14,7 @@ from tests.cases.harness import NOW, Outcome, by_name
 from tests.cases.words import host_lines, host_name
 
 from tripylon.api.gateway import GatewayClassStatus, GatewayStatus, ListenerStatus
+from tripylon.api.listener_sets import ListenerSetStatus
 from tripylon.api.meta import Condition
 from tripylon.api.own import BackendStatus
 from tripylon.api.refs import ParentReference
@@ -116,7 +117,7 @@ def _status(status: Status | None, wanted: Any) -> Any:
                 _parent(entry.parent_ref): _conditions(entry.conditions, (keys or {}).get(_parent(entry.parent_ref)))
                 for entry in status.parents
             }
-        case GatewayStatus():
+        case GatewayStatus() | ListenerSetStatus():
             return _gateway(status, keys, wanted)
         case GatewayClassStatus():
             features = {"features": [each.name for each in status.supported_features]}
@@ -126,19 +127,23 @@ def _status(status: Status | None, wanted: Any) -> Any:
     return "none"
 
 
-def _gateway(status: GatewayStatus, keys: dict[str, Any] | None, wanted: Any) -> Any:
+def _gateway(status: GatewayStatus | ListenerSetStatus, keys: dict[str, Any] | None, wanted: Any) -> Any:
     listeners = keys.get("listeners") if keys is not None else None
-    made = _plain(status.conditions) | {
-        "addresses": [f"{address.type} {address.value}" for address in status.addresses],
+    made = _plain(status.conditions)
+    good = {"Accepted": "True Accepted", "Programmed": "True Programmed"}
+    if isinstance(status, GatewayStatus):
+        good |= GOOD
+        made |= {"addresses": [f"{address.type} {address.value}" for address in status.addresses]}
+        made |= {"sets": status.attached_listener_sets} if keys and "sets" in keys else {}
+    made |= {
         "listeners": {
             each.name: _listener(each, listeners.get(each.name) if isinstance(listeners, dict) else None)
             for each in status.listeners
             if not isinstance(listeners, dict) or each.name in listeners
-        },
+        }
     }
     if wanted == "good":
-        bare = {key: made[key] for key in ("Accepted", "Programmed", "ResolvedRefs")}
-        good = {**GOOD, "Programmed": "True Programmed"}
+        bare = {key: made[key] for key in good}
         return "good" if bare == good and all(_is_good(each) for each in status.listeners) else made
     return _pruned(made, keys)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tripylon.model.tls import sharing_names
+from tripylon.model.listeners import sharing_names
 from tripylon.values import hostname_matches, intersect_hostnames, wider_hostnames
 
 HOSTNAMES = st.sampled_from(

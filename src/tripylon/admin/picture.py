@@ -168,13 +168,13 @@ def gateways(graph: Graph, *, max_hosts: int | None = None) -> tuple[GatewayView
         plan = graph.get(GATEWAY_PLANS, key.table.gateway)
         listener = owner(plan, key.table, key.hostname) if plan else None
         if listener is not None and not host.misdirected:
-            hosts.setdefault((key.table.gateway, listener.name), []).append(host)
+            hosts.setdefault((key.table.gateway, listener.id), []).append(host)
     return tuple(
         GatewayView(
             str(name),
             plan.accepted,
             plan.addresses,
-            tuple(_listener(graph, plan, each, hosts.get((name, each.name), [])) for each in plan.listeners),
+            tuple(_listener(graph, plan, each, hosts.get((name, each.id), [])) for each in plan.listeners),
         )
         for name, plan in sorted(graph.rows(GATEWAY_PLANS).items())
     )
@@ -191,14 +191,14 @@ def _world(graph: Graph) -> dict[str, tuple[ObjectView, ...]]:
 def _listener(graph: Graph, plan: GatewayPlan, listener: Listener, hosts: list[HostPlan]) -> ListenerView:
     tls = graph.get(GATEWAY_TLS, plan.name)
     certificates = {each.listener: each.certificates for each in tls.listeners} if tls else {}
-    secured = listener.protocol != "HTTPS" or listener.name in certificates
+    secured = not listener.terminates or listener.id in certificates
     return ListenerView(
-        name=listener.name,
+        name=listener.id,
         port=listener.port,
         protocol=listener.protocol,
         hostname=listener.hostname,
         serving=plan.accepted and listener.usable and secured and not _unbound(graph, plan, listener),
-        certificates=tuple(str(name) for name in certificates.get(listener.name, ())),
+        certificates=tuple(str(name) for name in certificates.get(listener.id, ())),
         hosts=tuple(
             HostView(host.key.hostname or "*", tuple(_route(entry) for entry in host.entries))
             for host in sorted(hosts, key=lambda host: host.key.hostname)
@@ -208,9 +208,10 @@ def _listener(graph: Graph, plan: GatewayPlan, listener: Listener, hosts: list[H
 
 def _unbound(graph: Graph, plan: GatewayPlan, listener: Listener) -> bool:
     """Whether Envoy could not take the listener's port."""
-    for finding in graph.findings(Ref(GATEWAY_GROUP, "Gateway", *plan.name)):
+    for finding in graph.findings(listener.holder):
         if finding.reason == "PortUnavailable" and finding.listener == listener.name:
             return True
+    for finding in graph.findings(Ref(GATEWAY_GROUP, "Gateway", *plan.name)):
         if finding.reason == "AddressNotUsable" and len(plan.addresses) == 1:
             return True
     return False

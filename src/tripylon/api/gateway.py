@@ -230,7 +230,7 @@ class Listener(Part, frozen=True, gc=False, kw_only=True):
     """Filters before a route is chosen (experimental channel); only for HTTP and HTTPS."""
 
 
-_DIFFERENT_LISTENERS = Rule(
+DIFFERENT_LISTENERS = Rule(
     cel=(
         "self.all(a, self.exists_one(b, a.port == b.port && a.protocol == b.protocol"
         " && (has(a.hostname) ? a.hostname : '') == (has(b.hostname) ? b.hostname : '')))"
@@ -426,7 +426,7 @@ class GatewaySpec(Part, frozen=True, gc=False, kw_only=True):
 
     gateway_class_name: ObjectName
     """Name of the GatewayClass."""
-    listeners: Annotated[tuple[Listener, ...], Items(min=1, max=64, kind="map", keys=("name",)), _DIFFERENT_LISTENERS]
+    listeners: Annotated[tuple[Listener, ...], Items(min=1, max=64, kind="map", keys=("name",)), DIFFERENT_LISTENERS]
     """Where requests come in, 1 to 64."""
     addresses: Annotated[
         tuple[GatewaySpecAddress, ...],

@@ -13,6 +13,7 @@ import msgspec
 from tripylon.api.core import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
+from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend
 from tripylon.api.parameters import GatewayParameters
@@ -88,6 +89,7 @@ KINDS: tuple[Kind, ...] = (
         short_names=("gc",),
     ),
     Kind(struct=Gateway, versions=("v1", "v1beta1"), plural="gateways", short_names=("gtw",)),
+    Kind(struct=ListenerSet, versions=("v1",), plural="listenersets", short_names=("lset",)),
     Kind(struct=HTTPRoute, versions=("v1", "v1beta1"), plural="httproutes"),
     Kind(struct=GRPCRoute, versions=("v1",), plural="grpcroutes"),
     Kind(struct=ReferenceGrant, versions=("v1", "v1beta1"), plural="referencegrants", short_names=("refgrant",)),

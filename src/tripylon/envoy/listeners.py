@@ -58,9 +58,9 @@ def listener(key: ListenerKey, gateway: GatewayPlan, tls: tuple[TlsPlan, ...], o
         _add_manager(built.filter_chains.add(), RouteTable(key.gateway, key.port, ""), options)
         return built
     presented = {each.listener: each for each in tls}
-    for each in sorted(served, key=lambda each: each.name):
-        if each.name in presented:
-            _add_https(built.filter_chains.add(), key, each, presented[each.name], options)
+    for each in sorted(served, key=lambda each: each.id):
+        if each.id in presented:
+            _add_https(built.filter_chains.add(), key, each, presented[each.id], options)
     if not built.filter_chains:
         return None
     inspector = built.listener_filters.add()
@@ -76,13 +76,13 @@ def serves(gateway: GatewayPlan, tls: tuple[TlsPlan, ...], table: RouteTable) ->
         return False
     presented = {each.listener for each in tls}
     return any(
-        each.usable and each.table(gateway.name) == table and (each.protocol != "HTTPS" or each.name in presented)
+        each.usable and each.table(gateway.name) == table and (each.protocol != "HTTPS" or each.id in presented)
         for each in gateway.listeners
     )
 
 
 def _add_https(chain: FilterChain, key: ListenerKey, plan: ListenerPlan, tls: TlsPlan, options: EmitOptions) -> None:
-    chain.name = plan.name
+    chain.name = plan.id
     if plan.hostname:
         chain.filter_chain_match.server_names.append(plan.hostname)
     context = DownstreamTlsContext()

@@ -1,7 +1,8 @@
 """Every xDS name is made here, and read back here when Envoy complains about one.
 
 The invariant: a name tells which object it comes from, holds no generation and no randomness, and is the same after a
-restart. Hostnames, addresses and listener names hold no slash, so the parts are unambiguous.
+restart. Hostnames, addresses and listener names hold no slash, and the ids of listeners that a ListenerSet adds hold
+two, so the parts are unambiguous.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 from tripylon.model.plan import ClusterKey, HostKey, Protocol, RouteTable
 from tripylon.values import Name
 
+_PROTOCOLS: tuple[Protocol, ...] = ("http2", "tcp", "udp")
+
 NO_CLUSTER = "no-cluster"
 """A cluster that is never sent: the share of a backend that cannot be reached goes there, and is answered with 500."""
 
 
 def route_table(table: RouteTable) -> str:
-    """`namespace/gateway/port`, with `/listener` for an HTTPS listener: a RouteConfiguration."""
+    """`namespace/gateway/port`, with `/` and the listener's id for an HTTPS listener: a RouteConfiguration."""
     base = f"{table.gateway}/{table.port}"
     return f"{base}/{table.listener}" if table.listener else base
 
@@ -40,9 +43,9 @@ def parse_listener(name: str) -> tuple[Name, int, str] | None:
 def parse_route_table(name: str) -> RouteTable | None:
     """The routing table of a RouteConfiguration's name; None when it is none of ours."""
     parts = name.split("/")
-    if len(parts) not in (3, 4) or not parts[2].isdigit():
+    if len(parts) not in (3, 4, 6) or not parts[2].isdigit():
         return None
-    return RouteTable(Name(parts[0], parts[1]), int(parts[2]), parts[3] if len(parts) == 4 else "")
+    return RouteTable(Name(parts[0], parts[1]), int(parts[2]), "/".join(parts[3:]))
 
 
 def parse_virtual_host(name: str) -> HostKey | None:
@@ -53,14 +56,19 @@ def parse_virtual_host(name: str) -> HostKey | None:
 
 
 def cluster(key: ClusterKey) -> str:
-    """`service/namespace/name/port` or `backend/namespace/name`, then `/http2` and `/tls`: a Cluster, its endpoints."""
+    """`service/namespace/name/port` or `backend/namespace/name`, then the ways it is reached: a Cluster, its endpoints.
+
+    The ways are `/http2`, `/tcp` or `/udp`, `/tls`, and `/by/namespace/gateway` for one with its own certificate.
+    """
     parts = [key.kind.lower(), key.namespace, key.name]
     if key.port:
         parts.append(str(key.port))
-    if key.protocol == "http2":
-        parts.append("http2")
+    if key.protocol != "http1":
+        parts.append(key.protocol)
     if key.tls:
         parts.append("tls")
+    if key.gateway is not None:
+        parts.extend(("by", *key.gateway))
     return "/".join(parts)
 
 
@@ -69,11 +77,18 @@ def parse_cluster(name: str) -> ClusterKey | None:
     match name.split("/"):
         case ["service", namespace, service, port, *ways] if port.isdigit():
             key = ClusterKey("Service", namespace, service, int(port), "http1")
+        case ["serviceimport", namespace, service, port, *ways] if port.isdigit():
+            key = ClusterKey("ServiceImport", namespace, service, int(port), "http1")
         case ["backend", namespace, backend, *ways]:
             key = ClusterKey("Backend", namespace, backend, 0, "http1")
+        case ["xbackend", namespace, backend, *ways]:
+            key = ClusterKey("XBackend", namespace, backend, 0, "http1")
         case _:
             return None
-    protocol: Protocol = "http2" if "http2" in ways else "http1"
+    if ways[-3:-2] == ["by"]:
+        key = key._replace(gateway=Name(*ways[-2:]))
+        ways = ways[:-3]
+    protocol = next((each for each in _PROTOCOLS if each in ways), "http1")
     found = key._replace(protocol=protocol, tls="tls" in ways)
     return found if cluster(found) == name else None
 
@@ -87,3 +102,14 @@ def parse_secret(text: str) -> Name | None:
     """The Secret of an SDS name; None when it is none of ours."""
     parts = text.split("/")
     return Name(parts[1], parts[2]) if len(parts) == 3 and parts[0] == "secret" else None
+
+
+def authorities(policy: Name) -> str:
+    """`authorities/namespace/policy`: what a BackendTLSPolicy's backends are verified by, as SDS names it."""
+    return f"authorities/{policy}"
+
+
+def parse_authorities(text: str) -> Name | None:
+    """The BackendTLSPolicy of an SDS name; None when it is none of ours."""
+    parts = text.split("/")
+    return Name(parts[1], parts[2]) if len(parts) == 3 and parts[0] == "authorities" else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tripylon.api.gateway import Gateway
+from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.envoy import names
 from tripylon.envoy.verify import clean_message
 from tripylon.findings import Finding
@@ -18,10 +18,9 @@ from tripylon.graph import Derive, Read, Table
 from tripylon.model.backends import ROUTES_BY_CLUSTER
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.plan import GatewayTls, HostKey
+from tripylon.model.plan import GatewayTls, HostKey, Listener
 from tripylon.model.tls import TLS_BY_SECRET
 from tripylon.values import Built, Name, Ref
-from tripylon.world.world import GATEWAYS
 from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, VHDS
 
 RefusalKey = tuple[str, str]
@@ -75,47 +74,44 @@ def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
     elif url == SDS:
         secret = names.parse_secret(name)
         for tls in read.lookup(TLS_BY_SECRET, secret) if secret is not None else ():
-            gateway = read.get(GATEWAYS, tls.name)
-            if gateway is not None:
-                yield from _on_secret(gateway, tls, secret, words)
+            yield from _on_secret(read, tls, secret, words)
 
 
 def _on_gateway(read: Read, name: Name, port: int, what: str, words: str) -> Iterator[Finding]:
-    gateway, plan = read.get(GATEWAYS, name), read.get(GATEWAY_PLANS, name)
-    if gateway is None or plan is None:
-        return
-    for place, listener in enumerate(plan.listeners):
+    plan = read.get(GATEWAY_PLANS, name)
+    for listener in plan.listeners if plan is not None else ():
         if listener.port == port and listener.usable:
-            yield _on_listener(gateway.ref, place, listener.name, what, words)
+            yield _on_listener(name, listener, what, words)
 
 
-def _on_secret(gateway: Gateway, tls: GatewayTls, secret: Name | None, words: str) -> Iterator[Finding]:
-    places = {listener.name: place for place, listener in enumerate(gateway.spec.listeners)}
-    for listener in tls.listeners:
-        if secret in listener.certificates:
-            what = f"cannot use Secret `{secret}`"
-            yield _on_listener(gateway.ref, places[listener.listener], listener.listener, what, words)
+def _on_secret(read: Read, tls: GatewayTls, secret: Name | None, words: str) -> Iterator[Finding]:
+    plan = read.get(GATEWAY_PLANS, tls.name)
+    presenting = {each.listener for each in tls.listeners if secret in each.certificates}
+    for listener in plan.listeners if plan is not None else ():
+        if listener.id in presenting:
+            yield _on_listener(tls.name, listener, f"cannot use Secret `{secret}`", words)
 
 
-def _on_listener(gateway: Ref, place: int, listener: str, what: str, words: str) -> Finding:
+def _on_listener(gateway: Name, listener: Listener, what: str, words: str) -> Finding:
+    holder = listener.holder
     if _FOREIGN_ADDRESS in words:
         return Finding(
-            object=gateway,
+            object=Ref(GATEWAY_GROUP, "Gateway", *gateway),
             condition="Programmed",
             reason="AddressNotUsable",
-            message=f"Gateway `{Name(gateway.namespace, gateway.name)}` cannot listen: {words}",
+            message=f"Gateway `{gateway}` cannot listen: {words}",
             hint="Use an address of this machine in `spec.addresses`, or leave it out",
             field="spec.addresses",
         )
     taken = any(sign in words for sign in _CANNOT_BIND)
     return Finding(
-        object=gateway,
+        object=holder,
         condition="Programmed",
         reason="PortUnavailable" if taken else "Invalid",
-        message=f"Listener `{listener}` of Gateway `{Name(gateway.namespace, gateway.name)}` {what}: {words}",
+        message=f"Listener `{listener.name}` of {holder.kind} `{holder.key}` {what}: {words}",
         hint="Free the port, or use another" if taken else "Envoy goes on with what it had before",
-        field=f"spec.listeners[{place}]" + (".port" if taken else ""),
-        listener=listener,
+        field=f"spec.listeners[{listener.place}]" + (".port" if taken else ""),
+        listener=listener.name,
     )
 
 

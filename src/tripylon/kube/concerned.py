@@ -6,6 +6,7 @@ from tripylon.api.kinds import KINDS
 from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import CLASS_PLANS, GATEWAY_PLANS
+from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.tls import GATEWAY_TLS
 from tripylon.status.attached import ATTACHED
@@ -23,7 +24,10 @@ def concerned(changes: Changes, graph: Graph) -> set[Ref]:
     found: set[Ref] = {*changes.subjects, *world.touched(changes), *changes.keys(ROUTE_PLANS)}
     gateways = changes.keys(GATEWAY_PLANS) | changes.keys(GATEWAY_TLS) | changes.keys(world.REACHED)
     gateways |= {gateway for gateway, _ in changes.keys(ATTACHED)}
-    found |= {gateway_ref(gateway) for gateway in gateways}
+    for gateway in gateways:
+        plan = graph.get(GATEWAY_PLANS, gateway)
+        found |= {gateway_ref(gateway), *(listener.holder for listener in (plan.listeners if plan is not None else ()))}
+    found |= {Ref(GATEWAY_GROUP, "ListenerSet", *name) for name in changes.keys(LISTENER_SET_PLANS)}
     found |= {Ref(GATEWAY_GROUP, "GatewayClass", *name) for name in changes.keys(CLASS_PLANS)}
     return {ref for ref in found if is_reported(ref) and world.find(graph, ref) is not None}
 

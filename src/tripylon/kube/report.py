@@ -280,7 +280,7 @@ class Reporter:
             before, self._programmed = (
                 self._programmed,
                 {
-                    name: all(self._engine.listener(name, each.name) == "programmed" for each in plan.listeners)
+                    name: all(self._engine.listener(name, each.id) == "programmed" for each in plan.listeners)
                     for name, plan in plans.items()
                 },
             )

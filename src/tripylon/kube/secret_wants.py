@@ -1,4 +1,4 @@
-"""Which Secrets are needed: those that Gateways and Backends name.
+"""Which Secrets are needed: those that Gateways, ListenerSets and Backends name.
 
 Where not all Secrets may be listed, these are followed one by one. Kept up by what changes, so that a change costs as
 much as the objects in it.
@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tripylon.api.gateway import Gateway
+from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import GATEWAY_GROUP, Resource
 from tripylon.api.own import OWN_GROUP, Backend
 from tripylon.graph import Changes, Graph
 from tripylon.values import Ref
-from tripylon.world.world import BACKENDS, GATEWAYS
+from tripylon.world.world import BACKENDS, GATEWAYS, LISTENER_SETS
 
 
 class SecretWants:
@@ -31,12 +32,14 @@ class SecretWants:
 
     def changed(self, graph: Graph, changes: Changes) -> bool:
         """Take in a change; whether other Secrets are named now."""
-        gateways, backends = changes.keys(GATEWAYS), changes.keys(BACKENDS)
-        if not (gateways or backends):
+        gateways, sets, backends = changes.keys(GATEWAYS), changes.keys(LISTENER_SETS), changes.keys(BACKENDS)
+        if not (gateways or sets or backends):
             return False
         before = self.refs
         for name in gateways:
             self._take(Ref(GATEWAY_GROUP, "Gateway", *name), graph.get(GATEWAYS, name))
+        for name in sets:
+            self._take(Ref(GATEWAY_GROUP, "ListenerSet", *name), graph.get(LISTENER_SETS, name))
         for name in backends:
             self._take(Ref(OWN_GROUP, "Backend", *name), graph.get(BACKENDS, name))
         return self.refs != before
@@ -55,7 +58,7 @@ class SecretWants:
 
 def _named(resource: Resource) -> Iterator[Ref]:
     namespace = resource.metadata.namespace
-    if isinstance(resource, Gateway):
+    if isinstance(resource, Gateway | ListenerSet):
         for listener in resource.spec.listeners:
             for ref in listener.tls.certificate_refs if listener.tls is not None else ():
                 if (ref.group, ref.kind or "Secret") == ("", "Secret"):

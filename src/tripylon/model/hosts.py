@@ -65,7 +65,7 @@ def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
             break
         place = key if hostname == key.hostname else _host_key(key.table, hostname)
         for route in read.lookup(ROUTES_BY_HOST, place):
-            for order, part, entry in _entries(route, key, listener.name):
+            for order, part, entry in _entries(route, key, listener.id):
                 known = found.get(part)
                 if known is None or order < known[0]:
                     found[part] = (order, entry)
@@ -76,8 +76,8 @@ def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
 def _is_misdirected(plan: GatewayPlan, key: HostKey) -> bool:
     """Whether another HTTPS listener of the port than the table's serves the hostname."""
     rightful = https_owner(plan, key.table.port, key.hostname)
-    there = any(each.name == key.table.listener for each in https_listeners(plan, key.table.port))
-    return there and rightful is not None and rightful.name != key.table.listener
+    there = any(each.id == key.table.listener for each in https_listeners(plan, key.table.port))
+    return there and rightful is not None and rightful.id != key.table.listener
 
 
 @lru_cache(maxsize=4096)

@@ -1,11 +1,11 @@
-"""Which listener of a port owns a hostname (Gateway API, listener isolation)."""
+"""Which listener of a port owns a hostname (Gateway API, listener isolation), and which have names in common."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tripylon.model.plan import GatewayPlan, Listener, RouteTable
-from tripylon.values import hostname_matches, hostname_specificity
+from tripylon.values import hostname_matches, hostname_specificity, wider_hostnames
 
 
 def owner(plan: GatewayPlan, table: RouteTable, hostname: str) -> Listener | None:
@@ -31,3 +31,21 @@ def _most_specific(listeners: Iterable[Listener], hostname: str) -> Listener | N
         key=lambda listener: hostname_specificity(listener.hostname),
         default=None,
     )
+
+
+def sharing_names(names: Mapping[str, frozenset[str]]) -> dict[str, set[str]]:
+    """For each listener with these names the others of which some name covers or is one of its own."""
+    owners: dict[str, list[str]] = {}
+    for listener, own in names.items():
+        for name in own:
+            owners.setdefault(name, []).append(listener)
+    sharing: dict[str, set[str]] = {listener: set() for listener in names}
+    for name, narrow in owners.items():
+        for wider in wider_hostnames(name):
+            for one in owners.get(wider, ()):
+                sharing[one].update(narrow)
+                for other in narrow:
+                    sharing[other].add(one)
+    for listener, others in sharing.items():
+        others.discard(listener)
+    return sharing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tripylon.graph import Derive, Index
-from tripylon.model import backends, gateways, hosts, routes, services, tls, told
+from tripylon.model import backends, gateways, hosts, listener_sets, routes, services, tls, told
 from tripylon.model.options import Options
 
 
@@ -14,6 +14,7 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
     return (
         *told.derives(),
         *gateways.derives(options),
+        *listener_sets.derives(options),
         *tls.derives(),
         *routes.derives(),
         *backends.derives(),
@@ -25,6 +26,7 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
 INDEXES: tuple[Index[Any, Any, Any], ...] = (
     gateways.SOCKETS_BY_PLACE,
     tls.GATEWAYS_BY_SECRET,
+    tls.SETS_BY_SECRET,
     tls.TLS_BY_SECRET,
     backends.ROUTES_BY_CLUSTER,
     services.SLICES_LEFT_OUT,

@@ -15,7 +15,7 @@ import msgspec
 from tripylon.values import Name, Ref
 
 PathKind = Literal["Exact", "PathPrefix", "RegularExpression"]
-Protocol = Literal["http1", "http2"]
+Protocol = Literal["http1", "http2", "tcp", "udp"]
 
 
 class RouteTable(NamedTuple):
@@ -24,7 +24,7 @@ class RouteTable(NamedTuple):
     gateway: Name
     port: int
     listener: str
-    """Name of the HTTPS listener, or the empty string for the port's clear-text listeners together."""
+    """Id of the HTTPS listener, or the empty string for the port's clear-text listeners together."""
 
 
 class HostKey(NamedTuple):
@@ -38,13 +38,15 @@ class ClusterKey(NamedTuple):
     """One destination as a gateway reaches it. Two ways to speak to it are two clusters, so that a change from one to
     the other is made before the old one is broken, and no address is spoken to in the wrong way meanwhile."""
 
-    kind: Literal["Service", "Backend"]
+    kind: Literal["Service", "ServiceImport", "Backend", "XBackend"]
     namespace: str
     name: str
     port: int
-    """Service port; 0 for a Backend, which has ports of its own."""
+    """Service port; 0 for a Backend or XBackend, which has ports of its own."""
     protocol: Protocol
     tls: bool = False
+    gateway: Name | None = None
+    """The gateway that shows a certificate of its own to the destination; None: all gateways reach it alike."""
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):
@@ -173,17 +175,18 @@ class Attachment(msgspec.Struct, frozen=True, gc=False):
 
     host: HostKey
     listener: str
+    """Id of the listener."""
     own_hostname: str
     """The route's own hostname of which `host` is the intersection with the listener; empty: the route names none."""
 
 
 class ParentPlan(msgspec.Struct, frozen=True, gc=False):
-    """What became of one entry of `spec.parentRefs` that names a gateway of ours."""
+    """What became of one entry of `spec.parentRefs` that names a gateway of ours, or a ListenerSet of one."""
 
     index: int
     gateway: Name
     listeners: tuple[str, ...]
-    """Listeners that the route is attached to by this entry."""
+    """Ids of the listeners that the route is attached to by this entry."""
 
 
 class RoutePlan(msgspec.Struct, frozen=True, gc=False):
@@ -232,7 +235,14 @@ class Namespaces(msgspec.Struct, frozen=True, gc=False):
 class Listener(msgspec.Struct, frozen=True, gc=False):
     """One listener as routes see it."""
 
+    id: str
+    """Unique in the gateway: the name of a listener of its own, `namespace/set/name` of one that a ListenerSet adds."""
     name: str
+    """Name within the object that states it, by which routes name it."""
+    holder: Ref
+    """The Gateway or ListenerSet that states it."""
+    place: int
+    """Index in the holder's `spec.listeners`."""
     port: int
     protocol: str
     hostname: str
@@ -241,10 +251,12 @@ class Listener(msgspec.Struct, frozen=True, gc=False):
     namespaces: Namespaces
     usable: bool
     """False: refused (conflict, unknown protocol); routes may attach, but nothing is served."""
+    terminates: bool = False
+    """Whether it ends TLS itself, so that it cannot serve without a certificate."""
 
     def table(self, gateway: Name) -> RouteTable:
-        """The routing table that serves this listener."""
-        return _route_table(gateway, self.port, self.name if self.protocol == "HTTPS" else "")
+        """The routing table that serves this listener, if it is one for HTTP."""
+        return _route_table(gateway, self.port, self.id if self.protocol == "HTTPS" else "")
 
 
 @lru_cache(maxsize=1024)
@@ -260,7 +272,17 @@ class GatewayPlan(msgspec.Struct, frozen=True, gc=False):
     addresses: tuple[str, ...]
     """IP addresses that its listeners bind."""
     listeners: tuple[Listener, ...]
+    """Its own, then those of the ListenerSets that it admits, the earlier before the later."""
     accepted: bool
+
+
+class ListenerSetPlan(msgspec.Struct, frozen=True, gc=False):
+    """One ListenerSet whose parent is a gateway of ours."""
+
+    name: Name
+    gateway: Name
+    admitted: bool
+    """Whether the gateway has its listeners."""
 
 
 class Certificate(msgspec.Struct, frozen=True, gc=False):
@@ -280,9 +302,10 @@ class Certificate(msgspec.Struct, frozen=True, gc=False):
 
 
 class TlsPlan(msgspec.Struct, frozen=True, gc=False):
-    """The TLS side of one HTTPS listener: the Secrets whose certificates it presents."""
+    """The TLS side of one listener that ends TLS: the Secrets whose certificates it presents."""
 
     listener: str
+    """Id of the listener."""
     certificates: tuple[Name, ...]
 
 
@@ -293,6 +316,27 @@ class GatewayTls(msgspec.Struct, frozen=True, gc=False):
     listeners: tuple[TlsPlan, ...]
 
 
+class ClientCertificate(msgspec.Struct, frozen=True, gc=False):
+    """What a gateway shows to the backends that a BackendTLSPolicy has it reach by TLS."""
+
+    gateway: Name
+    secret: Name | None
+    """None: it cannot be had, so backends that would be shown it are not reached."""
+
+
+class BackendPolicy(msgspec.Struct, frozen=True, gc=False):
+    """One BackendTLSPolicy, resolved but for the authorities, whose certificates change without a connection lost."""
+
+    name: Name
+    sni: str
+    names: tuple[str, ...]
+    """Names of which the host's certificate must carry one; empty: the SNI."""
+    system: bool
+    """Whether the host's certificate is checked by the system's authorities, not by the policy's own."""
+    usable: bool
+    """False: there is no authority to check by, so destinations of the policy are not reached."""
+
+
 class BackendTls(msgspec.Struct, frozen=True, gc=False):
     """TLS towards a destination; always verified unless `insecure` was asked for."""
 
@@ -300,10 +344,16 @@ class BackendTls(msgspec.Struct, frozen=True, gc=False):
     names: tuple[str, ...] = ()
     """Names of which the host's certificate must carry one; empty: the SNI."""
     ca: bytes = b""
-    """PEM bundle; empty: the system's."""
+    """PEM bundle; empty: the system's, unless `authorities` says whose."""
+    authorities: Name | None = None
+    """The BackendTLSPolicy whose authorities count; they are told apart."""
     client_chain: bytes = b""
     client_key: bytes = b""
-    """The certificate that the proxy presents, in PEM; empty: none."""
+    """The certificate that the proxy presents, in PEM; empty: none, unless `client` says which."""
+    client: Name | None = None
+    """The Secret with the certificate that the proxy presents; it is told apart."""
+    policy: Name | None = None
+    """The BackendTLSPolicy that this comes from, if any."""
     insecure: bool = False
     """Do not verify the host's certificate at all."""
 

@@ -8,7 +8,7 @@ held, for as long as it is there: a mistake in it shall not end anybody's connec
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,28 +20,31 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from tripylon.api.core import Secret
 from tripylon.api.gateway import Gateway
-from tripylon.api.gateway import Listener as ListenerSpec
+from tripylon.api.listener_sets import ListenerSet
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Graph, Index, Read, Table
+from tripylon.model.conflicts import names_of
+from tripylon.model.entries import Entry, about_listener, entries
 from tripylon.model.gateways import GATEWAY_PLANS
-from tripylon.model.listener_findings import about_listener
+from tripylon.model.listeners import sharing_names
 from tripylon.model.plan import Certificate, GatewayPlan, GatewayTls, TlsPlan
-from tripylon.values import Built, Name, Ref, intersect_hostnames, wider_hostnames
+from tripylon.values import Built, Name, Ref, intersect_hostnames
 from tripylon.world.grants import may_refer
-from tripylon.world.world import GATEWAYS, LAST_GOOD_SECRETS, SECRETS
+from tripylon.world.world import GATEWAYS, LAST_GOOD_SECRETS, LISTENER_SETS, SECRETS
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _RSA_BITS = 2048
 
 
-def _secrets_named(name: Name, gateway: Gateway) -> Iterable[Name]:
-    for listener in gateway.spec.listeners:
+def _secrets_named(name: Name, holder: Gateway | ListenerSet) -> Iterable[Name]:
+    for listener in holder.spec.listeners:
         if listener.tls is not None:
             for ref in listener.tls.certificate_refs:
                 yield Name(ref.namespace or name.namespace, ref.name)
 
 
 GATEWAYS_BY_SECRET: Index[Name, Name, Gateway] = Index("gateways by secret", GATEWAYS, _secrets_named)
+SETS_BY_SECRET: Index[Name, Name, ListenerSet] = Index("listenersets by secret", LISTENER_SETS, _secrets_named)
 CERTIFICATES: Table[Name, Certificate] = Table("certificates")
 GATEWAY_TLS: Table[Name, GatewayTls] = Table("gateway tls")
 TLS_BY_SECRET: Index[Name, Name, GatewayTls] = Index(
@@ -52,7 +55,7 @@ TLS_BY_SECRET: Index[Name, Name, GatewayTls] = Index(
 def derives() -> tuple[Derive[Name, Any], ...]:
     """The steps from Secrets and gateway plans to what each listener presents, in order."""
     return (
-        Derive(CERTIFICATES, (GATEWAYS_BY_SECRET,), _certificate),
+        Derive(CERTIFICATES, (GATEWAYS_BY_SECRET, SETS_BY_SECRET), _certificate),
         Derive(GATEWAY_TLS, (GATEWAY_PLANS,), _gateway_tls),
     )
 
@@ -136,25 +139,26 @@ def _gateway_tls(read: Read, name: Name) -> Built[GatewayTls, Finding] | None:
     if plan is None or gateway is None:
         return None
     findings: list[Finding] = []
+    written = entries(read, gateway)
     found = tuple(
         tls
-        for listener, spec in zip(plan.listeners, gateway.spec.listeners, strict=True)
-        if listener.protocol == "HTTPS"
-        and (tls := _listener_tls(read, gateway, spec, findings)) is not None
-        and listener.usable
+        for listener, entry in zip(plan.listeners, written, strict=True)
+        if listener.terminates and (tls := _listener_tls(read, entry, findings)) is not None and listener.usable
     )
-    findings.extend(_overlaps(read, gateway, plan, found))
+    findings.extend(_overlaps(read, plan, written, found))
     return Built(GatewayTls(name, found), tuple(findings))
 
 
-def _overlaps(read: Read, gateway: Gateway, plan: GatewayPlan, found: tuple[TlsPlan, ...]) -> Iterator[Finding]:
+def _overlaps(
+    read: Read, plan: GatewayPlan, written: tuple[Entry, ...], found: tuple[TlsPlan, ...]
+) -> Iterator[Finding]:
     """Listeners of one port and different hostnames whose certificates have names in common.
 
-    A client may then reuse one's connection for the other's host. Overlapping hostnames are told by `gateways.py`.
+    A client may then reuse one's connection for the other's host. Overlapping hostnames are told by `conflicts.py`.
     """
-    specs = {listener.name: listener for listener in plan.listeners}
+    specs = {listener.id: listener for listener in plan.listeners}
     sharing = sharing_names({each.listener: frozenset(_presented(read, each)) for each in found})
-    places = {listener.name: place for place, listener in enumerate(plan.listeners)}
+    places = {listener.id: place for place, listener in enumerate(plan.listeners)}
     for one in sharing:
         others = [
             other
@@ -163,37 +167,16 @@ def _overlaps(read: Read, gateway: Gateway, plan: GatewayPlan, found: tuple[TlsP
             and intersect_hostnames(specs[other].hostname, specs[one].hostname) is None
         ]
         if others:
-            names = ("listener " if len(others) == 1 else "listeners ") + ", ".join(f"`{each}`" for each in others)
-            yield Finding(
-                object=gateway.ref,
-                severity="info",
-                condition="OverlappingTLSConfig",
-                reason="OverlappingCertificates",
-                message=f"Listener `{one}` of Gateway `{gateway.key}` has certificate names in common with {names} on "
-                f"port {specs[one].port}; clients that reuse a connection for a hostname of another listener are told "
-                "to connect anew (421)",
+            yield about_listener(
+                written[places[one]],
+                "OverlappingTLSConfig",
+                "OverlappingCertificates",
+                f"has certificate names in common with {names_of(others)} on port {specs[one].port}; clients that "
+                "reuse a connection for a hostname of another listener are told to connect anew (421)",
                 hint="Give each listener a certificate for its own hostname",
-                field=f"spec.listeners[{places[one]}].tls.certificateRefs",
-                listener=one,
+                field="tls.certificateRefs",
+                severity="info",
             )
-
-
-def sharing_names(names: Mapping[str, frozenset[str]]) -> dict[str, set[str]]:
-    """For each listener with certificates for these names the others of which some name covers or is one of its own."""
-    owners: dict[str, list[str]] = {}
-    for listener, own in names.items():
-        for name in own:
-            owners.setdefault(name, []).append(listener)
-    sharing: dict[str, set[str]] = {listener: set() for listener in names}
-    for name, narrow in owners.items():
-        for wider in wider_hostnames(name):
-            for one in owners.get(wider, ()):
-                sharing[one].update(narrow)
-                for other in narrow:
-                    sharing[other].add(one)
-    for listener, others in sharing.items():
-        others.discard(listener)
-    return sharing
 
 
 def _presented(read: Read, tls: TlsPlan) -> Iterator[str]:
@@ -212,16 +195,16 @@ class _Fault(NamedTuple):
     severity: Severity = "error"
 
 
-def _listener_tls(read: Read, gateway: Gateway, listener: ListenerSpec, findings: list[Finding]) -> TlsPlan | None:
+def _listener_tls(read: Read, entry: Entry, findings: list[Finding]) -> TlsPlan | None:
     """The certificates of one listener, in the order of their references; None when there is none to present."""
-    refs = listener.tls.certificate_refs if listener.tls else ()
+    refs = entry.spec.tls.certificate_refs if entry.spec.tls else ()
     hint = "Name a Secret of type kubernetes.io/tls in `tls.certificateRefs`"
     faults = [] if refs else [_Fault("InvalidCertificateRef", "has no certificate", hint)]
     names: list[Name] = []
     for i, ref in enumerate(refs):
-        target = Ref(ref.group or "", ref.kind or "Secret", ref.namespace or gateway.key.namespace, ref.name)
+        target = Ref(ref.group or "", ref.kind or "Secret", ref.namespace or entry.holder.key.namespace, ref.name)
         field = f"tls.certificateRefs[{i}]"
-        fault = _reference_fault(read, gateway, target, field)
+        fault = _reference_fault(read, entry.holder.ref, target, field)
         if fault is None:
             certificate = read.get(CERTIFICATES, target.key)
             fault = _certificate_fault(certificate, target.key, field)
@@ -231,8 +214,7 @@ def _listener_tls(read: Read, gateway: Gateway, listener: ListenerSpec, findings
             faults.append(fault)
     findings.extend(
         about_listener(
-            gateway,
-            listener,
+            entry,
             "ResolvedRefs",
             fault.reason,
             fault.message,
@@ -242,20 +224,20 @@ def _listener_tls(read: Read, gateway: Gateway, listener: ListenerSpec, findings
         )
         for fault in faults
     )
-    return TlsPlan(listener.name, tuple(dict.fromkeys(names))) if names else None
+    return TlsPlan(entry.id, tuple(dict.fromkeys(names))) if names else None
 
 
-def _reference_fault(read: Read, gateway: Gateway, target: Ref, field: str) -> _Fault | None:
+def _reference_fault(read: Read, source: Ref, target: Ref, field: str) -> _Fault | None:
     """Why a reference to a certificate may not be followed."""
     if (target.group, target.kind) != ("", "Secret"):
         what = f"refers to a {target.group or 'core'}/{target.kind}"
         return _Fault("InvalidCertificateRef", what, "A certificate must be a Secret", f"{field}.kind")
-    if not may_refer(read, gateway.ref, target):
+    if not may_refer(read, source, target):
         return _Fault(
             "RefNotPermitted",
             f"may not use Secret `{target.key}` of another namespace",
             f"Allow it with a ReferenceGrant in namespace `{target.namespace}` "
-            f"from Gateway of `{gateway.key.namespace}` to Secret",
+            f"from {source.kind} of `{source.namespace}` to Secret",
             field,
         )
     return None

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tripylon.api.gateway import Gateway, Listener
+from tripylon.api.gateway import Gateway
 from tripylon.api.meta import LabelSelector
 from tripylon.findings import Finding
-from tripylon.model.listener_findings import about_listener
+from tripylon.model.entries import Entry, about_listener
 
 _OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
 
-def unread(gateway: Gateway) -> Iterator[Finding]:
-    """A warning for each part of a Gateway that has no effect."""
+def unread(gateway: Gateway, listeners: tuple[Entry, ...]) -> Iterator[Finding]:
+    """A warning for each part of a Gateway and of its listeners that has no effect."""
     yield from _of_the_whole(gateway)
-    for listener in gateway.spec.listeners:
-        if listener.tls is not None and listener.tls.options:
-            options = ", ".join(f"`{key}`" for key in sorted(listener.tls.options))
-            yield _warning(gateway, listener, f"has TLS options that nobody here reads: {options}", "tls.options")
-        yield from _selector(gateway, listener)
+    for entry in listeners:
+        tls = entry.spec.tls
+        if tls is not None and tls.options:
+            options = ", ".join(f"`{key}`" for key in sorted(tls.options))
+            yield _warning(entry, f"has TLS options that nobody here reads: {options}", "tls.options")
+        yield from _selector(entry)
 
 
 def _of_the_whole(gateway: Gateway) -> Iterator[Finding]:
@@ -43,9 +44,6 @@ def _of_the_whole(gateway: Gateway) -> Iterator[Finding]:
     if spec.default_scope == "All":
         what = "offers itself as default gateway, which is not supported"
         yield warning(what, "Name the Gateway in the `parentRefs` of each route", "spec.defaultScope")
-    if spec.allowed_listeners is not None and spec.allowed_listeners.namespaces.from_ != "None":
-        what = "lets ListenerSets add listeners, which is not supported; none are added"
-        yield warning(what, "Write the listeners into the Gateway", "spec.allowedListeners")
     if spec.tls is not None and spec.tls.backend is not None:
         yield Finding(
             object=gateway.ref,
@@ -59,22 +57,22 @@ def _of_the_whole(gateway: Gateway) -> Iterator[Finding]:
         )
 
 
-def _selector(gateway: Gateway, listener: Listener) -> Iterator[Finding]:
+def _selector(entry: Entry) -> Iterator[Finding]:
     """A selector that is missing, that is not asked for, or that has a demand which nothing meets."""
-    namespaces = listener.allowed_routes.namespaces
+    namespaces = entry.spec.allowed_routes.namespaces
     place = "allowedRoutes.namespaces"
     if namespaces.from_ != "Selector":
         if namespaces.selector is not None:
             what = f"has a selector for namespaces, which is not read, since `from` is {namespaces.from_}"
-            yield _warning(gateway, listener, what, f"{place}.selector", hint="Set `from` to Selector, or remove it")
+            yield _warning(entry, what, f"{place}.selector", hint="Set `from` to Selector, or remove it")
     elif namespaces.selector is None:
         what = "lets in routes of selected namespaces and has no selector; none are let in"
-        yield _warning(gateway, listener, what, place, hint="Add `selector`; `{}` selects all namespaces")
+        yield _warning(entry, what, place, hint="Add `selector`; `{}` selects all namespaces")
     else:
         for index, operator in _unknown_operators(namespaces.selector):
             what = f"has a selector with the unknown operator `{operator}`, which no namespace satisfies"
             field = f"{place}.selector.matchExpressions[{index}].operator"
-            yield _warning(gateway, listener, what, field, hint="Use " + ", ".join(_OPERATORS))
+            yield _warning(entry, what, field, hint="Use " + ", ".join(_OPERATORS))
 
 
 def _unknown_operators(selector: LabelSelector) -> Iterator[tuple[int, str]]:
@@ -83,7 +81,5 @@ def _unknown_operators(selector: LabelSelector) -> Iterator[tuple[int, str]]:
             yield index, demand.operator
 
 
-def _warning(gateway: Gateway, listener: Listener, what: str, field: str, hint: str = "Remove them") -> Finding:
-    return about_listener(
-        gateway, listener, "Accepted", "UnsupportedValue", what, hint=hint, field=field, severity="warning"
-    )
+def _warning(entry: Entry, what: str, field: str, hint: str = "Remove them") -> Finding:
+    return about_listener(entry, "Accepted", "UnsupportedValue", what, hint=hint, field=field, severity="warning")

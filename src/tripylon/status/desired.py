@@ -12,6 +12,7 @@ import msgspec
 
 from tripylon.api.gateway import Gateway, GatewayClass, GatewayClassStatus, GatewayStatus, ListenerStatus
 from tripylon.api.kinds import kind_of
+from tripylon.api.listener_sets import ListenerSet, ListenerSetStatus
 from tripylon.api.markers import Part
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend, BackendStatus
@@ -21,9 +22,10 @@ from tripylon.graph import Graph
 from tripylon.model.options import Options
 from tripylon.status.conditions import Programming, Scribe
 from tripylon.status.gateways import class_status, gateway_status
+from tripylon.status.listener_sets import listener_set_status
 from tripylon.status.routes import backend_status, route_status
 
-Status = GatewayClassStatus | GatewayStatus | RouteStatus | BackendStatus
+Status = GatewayClassStatus | GatewayStatus | ListenerSetStatus | RouteStatus | BackendStatus
 
 FIRST_GENERATION = 1
 """The generation of an object that was just made; objects in files do not state any."""
@@ -43,6 +45,8 @@ def desired(
             return class_status(graph, resource, scribe, options)
         case Gateway():
             return gateway_status(graph, resource, scribe, programming, options)
+        case ListenerSet():
+            return listener_set_status(graph, resource, scribe, programming)
         case HTTPRoute() | GRPCRoute():
             return route_status(graph, resource, scribe, options)
         case Backend():
@@ -71,9 +75,9 @@ def status_values(status: Status) -> dict[str, Any]:
     if isinstance(status, RouteStatus):
         for entry, parent in zip(plain["parents"], status.parents, strict=True):
             entry["parentRef"] = _parent_values(parent.parent_ref)
-    if isinstance(status, GatewayStatus):
-        if status.addresses:
-            plain["addresses"] = [{"type": each.type} | _plain(each) for each in status.addresses]
+    if isinstance(status, GatewayStatus) and status.addresses:
+        plain["addresses"] = [{"type": each.type} | _plain(each) for each in status.addresses]
+    if isinstance(status, GatewayStatus | ListenerSetStatus):
         plain["listeners"] = [_listener_values(each) for each in status.listeners]
     return plain
 

@@ -46,6 +46,7 @@ CLAIMS: tuple[tuple[str, str], ...] = (
     ("HTTPRouteRetryCodes", "only the listed codes are tried again, `attempts: 0` never"),
     ("HTTPRouteRetryConnectionError", "a connection that fails is tried again whatever the codes are"),
     ("HTTPRouteSchemeRedirect", "the filter is passed on whole"),
+    ("ListenerSet", "the sets that a Gateway admits add their listeners: model/entries.py"),
     ("ReferenceGrant", "asked for before the target is looked for: world/grants.py"),
 )
 """(feature, what it rests on), in the order of names; offered everywhere."""

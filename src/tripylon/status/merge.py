@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from tripylon.api.gateway import GatewayClassStatus, GatewayStatus, ListenerStatus
+from tripylon.api.listener_sets import ListenerSetStatus
 from tripylon.api.meta import Condition
 from tripylon.api.own import BackendStatus
 from tripylon.api.routes import RouteStatus
@@ -52,6 +53,12 @@ def _merged(previous: Status | None, wanted: Status | None, controller_name: str
         case (RouteStatus() | None, RouteStatus() | None):
             return _route(previous, wanted, controller_name)
         case (GatewayStatus(), GatewayStatus()):
+            return msgspec.structs.replace(
+                wanted,
+                conditions=_conditions(previous.conditions, wanted.conditions),
+                listeners=_listeners(previous.listeners, wanted.listeners),
+            )
+        case (ListenerSetStatus(), ListenerSetStatus()):
             return msgspec.structs.replace(
                 wanted,
                 conditions=_conditions(previous.conditions, wanted.conditions),
@@ -111,7 +118,7 @@ def _ours(status: Status, controller_name: str) -> Iterable[Condition]:
             for entry in status.parents:
                 if entry.controller_name == controller_name:
                     yield from entry.conditions
-        case GatewayStatus():
+        case GatewayStatus() | ListenerSetStatus():
             yield from (each for each in status.conditions if each.type in OWN_TYPES)
             for listener in status.listeners:
                 yield from (each for each in listener.conditions if each.type in OWN_TYPES)

@@ -14,6 +14,7 @@ import msgspec
 from tripylon.api.core import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
+from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend
 from tripylon.api.parameters import GatewayParameters
@@ -26,6 +27,7 @@ Route = HTTPRoute | GRPCRoute
 
 GATEWAY_CLASSES: Table[Name, GatewayClass] = Table("gatewayclasses")
 GATEWAYS: Table[Name, Gateway] = Table("gateways")
+LISTENER_SETS: Table[Name, ListenerSet] = Table("listenersets")
 ROUTES: Table[Ref, Route] = Table("routes")
 GRANTS: Table[Name, ReferenceGrant] = Table("referencegrants")
 SERVICES: Table[Name, Service] = Table("services")
@@ -60,6 +62,7 @@ LAST_GOOD_SECRETS: Table[Name, Secret] = Table("last good secrets")
 INPUTS: tuple[Table[Any, Any], ...] = (
     GATEWAY_CLASSES,
     GATEWAYS,
+    LISTENER_SETS,
     ROUTES,
     GRANTS,
     SERVICES,
@@ -84,11 +87,21 @@ GRANTS_BY_NAMESPACE: Index[str, Name, ReferenceGrant] = Index(
     "referencegrants by namespace", GRANTS, lambda key, _: (key.namespace,)
 )
 
-INDEXES: tuple[Index[Any, Any, Any], ...] = (SLICES_BY_SERVICE, GRANTS_BY_NAMESPACE)
+
+def _gateway_of(key: Name, set_: ListenerSet) -> Iterable[Name]:
+    parent = set_.spec.parent_ref
+    if (parent.group, parent.kind) == (Gateway.GROUP, "Gateway"):
+        yield Name(parent.namespace or key.namespace, parent.name)
+
+
+LISTENER_SETS_BY_GATEWAY: Index[Name, Name, ListenerSet] = Index("listenersets by gateway", LISTENER_SETS, _gateway_of)
+
+INDEXES: tuple[Index[Any, Any, Any], ...] = (SLICES_BY_SERVICE, GRANTS_BY_NAMESPACE, LISTENER_SETS_BY_GATEWAY)
 
 _TABLES: dict[type[Resource], Table[Any, Any]] = {
     GatewayClass: GATEWAY_CLASSES,
     Gateway: GATEWAYS,
+    ListenerSet: LISTENER_SETS,
     ReferenceGrant: GRANTS,
     Service: SERVICES,
     EndpointSlice: ENDPOINT_SLICES,
