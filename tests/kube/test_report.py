@@ -13,6 +13,7 @@ from tests.kube.statuses import Cluster
 
 from tripylon.api.meta import GATEWAY_GROUP, Resource
 from tripylon.envoy.options import EmitOptions
+from tripylon.kube import report
 from tripylon.kube.concerned import REPORTED, concerned
 from tripylon.kube.failures import ApiError
 from tripylon.kube.report import Reporter
@@ -448,3 +449,40 @@ def test_kinds_that_are_reported() -> None:
     names = {name for _, name in REPORTED}
     assert {"GatewayClass", "Gateway", "HTTPRoute", "GRPCRoute", "Backend"} <= names
     assert not names & {"Service", "Secret", "ReferenceGrant"}
+
+
+# --- Losing the lead, and what is remembered ------------------------------------------------------------------------
+
+
+async def test_a_write_that_had_no_time_to_begin_is_made_when_we_lead_again() -> None:
+    site = Site()
+    for each in (gateway_class(), gateway(), route()):
+        site.cluster.put(each)
+    site.reach()
+    async with asyncio.TaskGroup() as tasks:
+        site.reporter.start()
+        site.reporter._judge_some(tasks)
+        assert site.reporter.waiting
+        site.reporter.stop()
+    assert site.reporter.waiting == 0
+    assert site.cluster.patches == []
+    async with leading(site):
+        await site.rest()
+        assert {ref: site.written(ref) for ref in (CLASS, EDGE, ROUTE)} == {CLASS: 1, EDGE: 1, ROUTE: 1}
+
+
+async def test_nothing_is_remembered_of_objects_that_have_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_SWEEP_S", 0.02)
+    site = Site()
+    for each in (gateway_class(), gateway()):
+        site.cluster.put(each)
+    site.reach()
+    async with leading(site):
+        for number in range(5):
+            site.cluster.put(route(f"r{number}"))
+            await site.rest()
+            site.delete(Ref(GATEWAY_GROUP, "HTTPRoute", "shop", f"r{number}"))
+        reporter = site.reporter
+        await site.until(
+            lambda: not [ref for ref in (*reporter._free_at, *reporter._written) if ref.kind == "HTTPRoute"]
+        )

@@ -162,6 +162,7 @@ class Reporter:
         self._marks.clear()
         for task in self._busy.values():
             task.cancel()
+        self._busy.clear()  # At once: a task that has not begun yet would never take itself out.
         for each in (self._again, self._free_at, self._written, self._held_until, self._looks, self._failures):
             each.clear()
 
@@ -276,6 +277,9 @@ class Reporter:
         """Finds Gateways whose proxies have gone, or come, without anything having changed."""
         while True:
             await asyncio.sleep(_SWEEP_S)
+            if not self._leading:
+                continue
+            self._tidy()
             plans = self._engine.graph.rows(GATEWAY_PLANS)
             before, self._programmed = (
                 self._programmed,
@@ -295,8 +299,8 @@ class Reporter:
         except ApiError as error:
             self._failed(ref, error)
         finally:
-            del self._busy[ref]
-            if self._leading:
+            if self._busy.get(ref) is asyncio.current_task():  # Else we were stopped.
+                del self._busy[ref]
                 self._free_at[ref] = clock() + self._interval_s
                 if ref in self._again:
                     self._again.discard(ref)
@@ -368,6 +372,14 @@ class Reporter:
     def _forget(self, ref: Ref) -> None:
         for each in (self._free_at, self._written, self._held_until, self._looks, self._failures):
             each.pop(ref, None)
+
+    def _tidy(self) -> None:
+        """Forgets what is remembered of objects that have gone, and what no longer holds anybody up."""
+        now = asyncio.get_running_loop().time()
+        self._free_at = {ref: at for ref, at in self._free_at.items() if at > now}
+        for ref in {*self._written, *self._held_until, *self._looks, *self._failures}:
+            if world.find(self._engine.graph, ref) is None:
+                self._forget(ref)
 
 
 def _identity(resource: Resource) -> tuple[str, int]:
