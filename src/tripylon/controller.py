@@ -26,6 +26,7 @@ from tripylon.kube.crds import CrdReport
 from tripylon.kube.deploy import Deployer
 from tripylon.kube.failures import ApiError, Backoff
 from tripylon.kube.identity import Identity, Served
+from tripylon.kube.leader import LeaderClient
 from tripylon.kube.lease import Election
 from tripylon.kube.pod import ProxySettings
 from tripylon.kube.report import Counters as StatusCounters
@@ -86,8 +87,9 @@ class Replica:
             secret=settings.xds_secret,
             on_change=self._on_identity,
         )
+        writer = LeaderClient(client, lambda: self._election.is_leader)
         self._deployer = Deployer(
-            client, self._tell, controller_name=settings.controller_name, namespaces=settings.namespaces
+            writer, self._tell, controller_name=settings.controller_name, namespaces=settings.namespaces
         )
         self._provisioner = Provisioner(
             self._engine,
@@ -95,7 +97,7 @@ class Replica:
             ControlPlane(Address(settings.xds_service, settings.xds.port), lambda: self._identity.ca_bundle),
             _proxy_settings(settings),
         )
-        self._reporter = Reporter(self._engine, client, options)
+        self._reporter = Reporter(self._engine, writer, options)
         self._reviewer = TokenReviewer(client, self._provisioner.service_account)
         name = identity_of(settings, client.config.server)
         self._election = Election(client, settings.namespace, settings.lease, name, self._lead, self._follow)

@@ -36,9 +36,9 @@ def steady() -> float:
 class Election:
     """Takes part in an election until cancelled. All durations are in seconds.
 
-    `on_started` and `on_stopped` are called in turn, any number of times; they must not block. `is_leader` is what a
-    writer asks before it writes. Cancelling `run` stops leading, then releases the Lease so that another can follow
-    at once.
+    `on_started` and `on_stopped` are called in turn, any number of times; they must not block. `is_leader` is what
+    `leader.py` asks before each write. Cancelling `run` stops leading, then releases the Lease so that another can
+    follow at once.
     """
 
     def __init__(
