@@ -23,7 +23,7 @@ run: environment ## serve examples/quickstart, with a small backend behind it
 
 test: check ## run every check, then every test that needs no cluster
 	@$(BIN)/pytest $(PYTEST_ARGS)
-	@echo "left out: what needs a Kubernetes cluster; \`make test-cluster\` and \`make conformance\` run it on one of their own"
+	@$(BIN)/python -m tests.cluster left-out
 
 check: dev stubs ## lint, format, types, import contracts, house rules
 	@echo "== ruff"

@@ -1,4 +1,4 @@
-"""`python -m tests.cluster check|build|up|down|exec|pytest|conformance`: what the Makefile's targets call.
+"""`python -m tests.cluster check|left-out|build|up|down|exec|pytest|conformance`: what the Makefile's targets call.
 
 `--name NAME` chooses among clusters that run side by side; `down --all` ends them all.
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from tests.cluster.build import BuildError, Programs, build
-from tests.cluster.cluster import Cluster, ClusterError, check_machine, running_clusters
+from tests.cluster.cluster import Cluster, ClusterError, check_machine, check_system, running_clusters
 
 
 def main() -> int:
@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--name", default="main", help="which cluster (default: main)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("check", help="say whether this machine can have a cluster, and what is missing")
+    commands.add_parser("left-out", help="say in one line what ran without a cluster does not show, and what shows it")
     commands.add_parser("build", help="build the programs, unless they are built")
     commands.add_parser("up", help="start a cluster")
     commands.add_parser("down", help="end a cluster").add_argument("--all", action="store_true")
@@ -43,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "check":
             check_machine()
+        case "left-out":
+            print(left_out())
         case "build":
             print(build().folder)
         case "up":
@@ -55,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             command = cluster.inside(arguments.argv)
             os.execvpe(command[0], command, cluster.environment())
         case "pytest":
+            check_machine()
             command = [sys.executable, "-m", "pytest", "-m", "cluster", *arguments.argv]
             # As root of a user namespace the tests do the same as root does.
             user = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
@@ -65,6 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
 
             return conformance.main(os.environ)
     return 0
+
+
+def left_out() -> str:
+    """The last line of `make test`."""
+    left = "left out: what needs a Kubernetes cluster; `make test-cluster` and `make conformance` run it"
+    try:
+        check_system()
+    except ClusterError as error:
+        return f"{left} elsewhere, since {error}"
+    return f"{left} on one of their own"
 
 
 def up(name: str) -> int:

@@ -222,6 +222,15 @@ class Cluster:
 
 def check_machine() -> None:
     """Raises ClusterError with the one line that tells what is missing here. Fetches kubectl if it is missing."""
+    check_system()
+    try:
+        provide_kubectl()
+    except BuildError as error:
+        raise ClusterError(str(error)) from error
+
+
+def check_system() -> None:
+    """As much of check_machine as can be said without fetching anything. Raises ClusterError."""
     if sys.platform != "linux":
         raise ClusterError("the test cluster needs Linux: use KUBECONFIG=… with a cluster of your own")
     packages = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux"}
@@ -230,10 +239,6 @@ def check_machine() -> None:
     )
     if missing:
         raise ClusterError(f"the test cluster needs the system's packages {' and '.join(missing)}: install them")
-    try:
-        provide_kubectl()
-    except BuildError as error:
-        raise ClusterError(str(error)) from error
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     tried = subprocess.run(
         ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--mount-proc", "true"],

@@ -19,6 +19,7 @@ CONTROLLER_USER = 65532
 
 def images(programs: Programs) -> list[dict[str, Any]]:
     """The node agent's map, in order."""
+    environment = controller_environment()
     python = [str(path) for path in (Path(sys.prefix), Path(sys.base_prefix), ROOT / "src")]
     envoy = envoy_binary()
     shell = {"command": ["/bin/sh"]}
@@ -27,8 +28,8 @@ def images(programs: Programs) -> list[dict[str, Any]]:
             "image": "*tripylon/controller*",
             "command": [str(Path(sys.prefix, "bin", "tripylon"))],
             "args": ["controller"],
-            "env": controller_environment(),
-            "paths": python,
+            "env": environment,
+            "paths": [*python, *environment.values()],
             "user": CONTROLLER_USER,
         },
         *(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from tests.cluster import pods
 from tests.cluster.cluster import Cluster
+from tests.cluster.kubectl import search_path
 from tests.cluster.pods import Namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -26,8 +28,7 @@ def test_service_and_load_balancer_reach_every_ready_pod(here: Namespace) -> Non
     here.rolled_out("echo")
     here.until(lambda: bool(ingress(here, "echo")), "no load balancer address")
     for address in (here.get("service", "echo")["spec"]["clusterIP"], ingress(here, "echo")[0]["ip"]):
-        answered = {json.loads(here.curl(f"http://{address}:8080/x"))["pod"] for _ in range(20)}
-        assert answered == {pod["metadata"]["name"] for pod in here.list("pods")}
+        every_pod_answers(here, f"http://{address}:8080/x")
     name = f"http://echo.{here.name}.svc.cluster.local:8080/by-name"
     here.apply(pods.pod("client", pods.shell_container(f"curl -sS --fail {name}")))
     assert json.loads(here.finished("client"))["path"] == "/by-name"
@@ -62,7 +63,7 @@ def test_hooks_run_before_the_program_is_told_to_end(here: Namespace) -> None:
     here.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=20s")
     here.until(lambda: "started" in here.kubectl("logs", "shell"), "no log")
     here.kubectl("delete", "pod", "shell", "echo")
-    assert here.log("shell").split("\n") == ["started", "hook of user 4321", "told to end", ""]
+    assert here.log("shell").split("\n") == ["started", f"hook of user {user_inside(4321)}", "told to end", ""]
     assert "Echoing back request made to /goodbye" in here.log("echo")
 
 
@@ -93,7 +94,8 @@ def test_security_context_restricts(here: Namespace) -> None:
         )
     )
     assert here.finished("restricted").split("\n") == [
-        *("1234", "2345", "read-only", "writable", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "to-stdout", "0", "")
+        *(user_inside(1234), user_inside(2345), "read-only", "writable"),
+        *("CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "to-stdout", "0", ""),
     ]
 
 
@@ -209,6 +211,19 @@ def test_clusters_live_side_by_side_and_leave_nothing(cluster: Cluster, fresh_cl
     assert here.get("configmap", "which")["data"] == {"where": "here"}
 
 
+def every_pod_answers(here: Namespace, url: str) -> None:
+    """Waits until 20 requests are spread over all pods; readiness takes a moment to get into the node's rules."""
+    names = {pod["metadata"]["name"] for pod in here.list("pods")}
+    here.until(
+        lambda: {json.loads(here.curl(url))["pod"] for _ in range(20)} == names, f"not every ready pod answers at {url}"
+    )
+
+
+def user_inside(number: int) -> str:
+    """Whom `id` tells: the cluster of an ordinary user has no other user than its root."""
+    return "0" if Path("/proc/self/uid_map").read_text().split()[2] == "1" else str(number)
+
+
 def ingress(here: Namespace, name: str) -> Any:
     return here.get("service", name)["status"]["loadBalancer"].get("ingress")
 
@@ -230,4 +245,6 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def host_rules() -> str:
-    return subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=False).stdout
+    nft = shutil.which("nft", path=search_path())
+    assert nft is not None
+    return subprocess.run([nft, "list", "ruleset"], capture_output=True, text=True, check=False).stdout

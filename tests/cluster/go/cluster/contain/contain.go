@@ -70,12 +70,11 @@ func (s *Spec) mountRoot() error {
 			return err
 		}
 	}
-	options := fmt.Sprintf("lowerdir=/,upperdir=%s,workdir=%s", upper, work)
-	err := unix.Mount("overlay", s.Root(), "overlay", 0, options)
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) { // in a user namespace
-		err = unix.Mount("overlay", s.Root(), "overlay", 0, options+",userxattr")
+	if OneUser() {
+		return s.mirrorRoot()
 	}
-	if err != nil {
+	options := fmt.Sprintf("lowerdir=/,upperdir=%s,workdir=%s", upper, work)
+	if err := unix.Mount("overlay", s.Root(), "overlay", 0, options); err != nil {
 		return fmt.Errorf("overlay: %w", err)
 	}
 	for _, program := range s.Programs { // homes are closed to others: open the way, in this layer only
@@ -190,10 +189,8 @@ func (s *Spec) restrict() error {
 	for _, output := range []int{1, 2} { // so that it may open /dev/stdout
 		_ = unix.Fchown(output, s.UID, s.GID)
 	}
-	if s.UID != 0 || s.GID != 0 || len(s.Groups) > 0 {
-		if err := s.become(); err != nil {
-			return err
-		}
+	if err := s.become(); err != nil {
+		return fmt.Errorf("user %d, group %d: %w", s.UID, s.GID, err)
 	}
 	if s.NoPrivileges {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -203,19 +200,18 @@ func (s *Spec) restrict() error {
 	return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0) // a change of user has cleared it
 }
 
-// become changes the user. In a user namespace that has no such user the program stays root of that namespace.
+// become changes the user. In a user namespace that has no other the program stays root of that namespace.
 func (s *Spec) become() error {
-	err := unix.Setresgid(s.GID, s.GID, s.GID)
-	if err == nil {
-		err = unix.Setgroups(s.Groups)
+	if OneUser() || s.UID == 0 && s.GID == 0 && len(s.Groups) == 0 {
+		return nil
 	}
-	if err == nil {
-		err = unix.Setresuid(s.UID, s.UID, s.UID)
+	if err := unix.Setresgid(s.GID, s.GID, s.GID); err != nil {
+		return err
 	}
-	if err != nil && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("user %d, group %d: %w", s.UID, s.GID, err)
+	if err := unix.Setgroups(s.Groups); err != nil {
+		return err
 	}
-	return nil
+	return unix.Setresuid(s.UID, s.UID, s.UID)
 }
 
 func contains(list []string, name string) bool {

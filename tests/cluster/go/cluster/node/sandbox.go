@@ -156,7 +156,7 @@ func (s *sandbox) exec(cmd *exec.Cmd, pid int, spec *contain.Spec) error {
 		}
 		// No parent-death signal: Go's check of it takes a parent outside of the process namespace for a dead one.
 		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: fmt.Sprintf("/proc/%d/root", pid), Setpgid: true}
-		if spec.UID != 0 || spec.GID != 0 {
+		if (spec.UID != 0 || spec.GID != 0) && !contain.OneUser() {
 			cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(spec.UID), Gid: uint32(spec.GID), Groups: groupIDs(spec.Groups)}
 		}
 		return cmd.Run()
