@@ -18,6 +18,7 @@ import structlog
 from tripylon.admin.probes import serve_health, serve_metrics
 from tripylon.admin.replica_metrics import ReplicaMetrics
 from tripylon.envoy.options import EmitOptions
+from tripylon.errors import TripylonError
 from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.kube import config
@@ -107,6 +108,7 @@ class Replica:
         self._metrics = ReplicaMetrics(self)
         client.on_call = self._metrics.count_request
         self._certificate: Certificate | None = None
+        self._identity_trouble = ""
         self._synced = asyncio.Event()
         self._serving = False
         self._deploying: asyncio.Task[None] | None = None
@@ -149,9 +151,10 @@ class Replica:
         while True:
             try:
                 served = await self._identity.load()
-            except ApiError as error:
+            except TripylonError as error:
                 _log.warning("waiting for the certificate of xDS", secret=self._settings.xds_secret, error=str(error))
-                await asyncio.sleep(backoff.next(error.retry_after))
+                self._identity_trouble = f": {error}"
+                await asyncio.sleep(backoff.next(error.retry_after if isinstance(error, ApiError) else None))
             else:
                 self._certificate = Certificate(served.chain, served.key)
                 return self._certificate
@@ -175,7 +178,8 @@ class Replica:
         if self._serving:
             return ()
         if self._certificate is None:
-            return (f"waiting for Secret {self._settings.namespace}/{self._settings.xds_secret}",)
+            secret = f"{self._settings.namespace}/{self._settings.xds_secret}"
+            return (f"waiting for Secret {secret}{self._identity_trouble}",)
         waiting = tuple(f"{each.title}: {each.message or each.state}" for each in self.lists() if not each.settled)
         return waiting or ("the first build is not done",)
 

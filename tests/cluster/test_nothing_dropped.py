@@ -184,10 +184,22 @@ def test_the_certificate_for_proxies_is_renewed(gate: Cluster) -> None:
     result.assert_none_failed()
 
 
-def test_the_authority_for_proxies_is_lost(gate: Cluster) -> None:
+def test_the_secret_of_the_certificate_for_proxies_is_deleted(gate: Cluster) -> None:
     kept = xds_secret(gate)
     with load(gate, address(gate)) as result:
         gate.kubectl("-n", NAMESPACE, "delete", "secret", "tripylon-xds-tls")
+        gate.kubectl("-n", NAMESPACE, "wait", "--for=create", "secret/tripylon-xds-tls", "--timeout=60s")
+        assert xds_secret(gate) == kept
+        rolled(gate, "tripylon", NAMESPACE)
+        wait_connected(gate)
+    result.assert_none_failed()
+
+
+def test_the_authority_for_proxies_is_lost(gate: Cluster) -> None:
+    kept = xds_secret(gate)
+    with load(gate, address(gate)) as result:
+        lost = json.dumps({"data": {"ca.crt": None, "ca.key": None}})
+        gate.kubectl("-n", NAMESPACE, "patch", "secret", "tripylon-xds-tls", "-p", lost)
         rolled(gate, "tripylon", NAMESPACE)
         assert xds_secret(gate)["ca.crt"] != kept["ca.crt"]
         wait_connected(gate, limit_s=90)

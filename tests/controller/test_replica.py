@@ -10,11 +10,15 @@ from contextlib import suppress
 import msgspec
 import pytest
 
+from tripylon import controller
 from tripylon.api.routes import HTTPRoute
 from tripylon.controller import Replica
+from tripylon.errors import TripylonError
 from tripylon.findings import Finding
 from tripylon.kube.client import Client
 from tripylon.kube.config import ClusterConfig
+from tripylon.kube.failures import ApiError, Backoff
+from tripylon.kube.identity import Identity, IdentityError, Served
 from tripylon.kube.watch import Batch, Watcher
 from tripylon.settings import ControllerSettings
 from tripylon.world.world import ROUTES
@@ -39,6 +43,29 @@ async def test_a_replica_that_has_just_begun_says_what_it_waits_for() -> None:
         replica = Replica(ControllerSettings(identity="one", advertise="127.0.0.1"), client)
         assert replica.faults() == ("waiting for Secret tripylon-system/tripylon-xds-tls",)
         assert (replica.ready, replica.leading) == (False, False)
+
+
+async def test_a_certificate_that_cannot_be_served_is_waited_for_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "Backoff", lambda: Backoff(first=0.001, most=0.002))
+    made = Served(b"", b"", b"")
+    answers: list[Served | TripylonError] = [IdentityError("Secret x lacks tls.crt"), ApiError(403, "", "no"), made]
+    faults: list[str] = []
+
+    async with Client(ClusterConfig(server="https://127.0.0.1:1")) as client:
+        replica = Replica(ControllerSettings(identity="one", advertise="127.0.0.1"), client)
+
+        async def load(_: Identity) -> Served:
+            faults.extend(replica.faults())
+            answer = answers.pop(0)
+            if isinstance(answer, TripylonError):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(Identity, "load", load)
+        monkeypatch.setattr(controller, "Certificate", lambda *_: object())
+        await replica._identify()
+    waiting = "waiting for Secret tripylon-system/tripylon-xds-tls"
+    assert faults == [waiting, f"{waiting}: Secret x lacks tls.crt", f"{waiting}: no"]
 
 
 def route(name: str) -> HTTPRoute:

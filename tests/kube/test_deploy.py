@@ -328,6 +328,47 @@ async def test_a_refusal_is_told_until_it_is_mended(error: ApiError, reason: str
         await until(lambda: leader.told[EDGE] == ())
 
 
+async def test_what_fails_is_tried_again_once_at_a_time_however_often_it_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deploy, "Backoff", lambda **_: Backoff(first=0.2, most=0.2))
+    server = Server()
+    server.refuse["Deployment"] = ApiError(422, "Invalid", "spec.replicas: must be")
+    tries: list[float] = []
+    apply, clock = server.apply, asyncio.get_running_loop().time
+
+    async def counted(obj: Object, *, field_manager: str, force: bool = True) -> Object:
+        if obj["kind"] == "Deployment":
+            tries.append(clock())
+        return await apply(obj, field_manager=field_manager, force=force)
+
+    monkeypatch.setattr(server, "apply", counted)
+    leader = Leader(server)
+    async with leader.leading():
+        for port in range(8080, 8090):
+            leader.deployer.want(gateway(), objects(port=port))
+            await until(lambda: bool(tries) and server.objects["Service", "shop", "edge-tripylon"] is not None)
+            await settle()
+        assert len(tries) == 10, "what is wanted anew is tried at once"
+        await until(lambda: len(tries) >= 12)
+    assert tries[11] - tries[10] >= 0.2, "then there is one try after each wait, not ten"
+
+
+async def test_a_status_of_the_gateway_is_no_reason_to_try_again() -> None:
+    """We tell in its status what fails; words that differ each time must not go round and round."""
+    server = Server()
+    leader = Leader(server)
+    wanted = gateway()
+    leader.deployer.want(wanted, objects())
+    async with leader.leading():
+        await until(lambda: leader.told == {EDGE: ()})
+        metadata = msgspec.structs.replace(wanted.metadata, resource_version="2")
+        leader.deployer.want(msgspec.structs.replace(wanted, metadata=metadata), objects())
+        assert not leader.deployer._due
+        leader.deployer.want(gateway(uid="u-2"), objects())
+        assert leader.deployer._due, "another Gateway of that name"
+
+
 async def test_a_server_that_is_away_is_nobodys_fault() -> None:
     server = Server()
     server.refuse = {kind: ApiError(0, "NotConnected", "nobody there") for kind in FOUR}

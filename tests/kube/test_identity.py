@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from tripylon.kube.authority import Kept, advanced
@@ -63,6 +64,15 @@ class Store:
         self.secret = copy.deepcopy(obj)
         self.secret["metadata"]["resourceVersion"] = str(self.writes)
         return copy.deepcopy(self.secret)
+
+    def delete(self) -> None:
+        self.secret = None
+
+    @property
+    def data(self) -> dict[str, str]:
+        assert self.secret is not None
+        found: dict[str, str] = self.secret["data"]
+        return found
 
 
 class Clock:
@@ -168,6 +178,79 @@ async def test_a_given_one_that_is_empty_is_told() -> None:
     with pytest.raises(IdentityError, match=r"not ours and lacks tls\.crt"):
         await identity(store).load()
     assert store.writes == 0
+
+
+async def test_one_of_ours_that_somebody_deletes_is_put_back_as_it_was() -> None:
+    store, clock = Store(), Clock()
+    seen: list[Served] = []
+    mine = identity(store, clock, on_change=seen.append)
+    before = await mine.load()
+    data = store.data
+    store.delete()
+    assert await mine.load() == before
+    assert store.data == data, "the authority's key, too"
+    assert seen == [before]
+    clock.now += timedelta(days=61)
+    store.delete()
+    renewed = await mine.load()
+    assert (renewed.chain != before.chain, renewed.ca_bundle) == (True, before.ca_bundle)
+
+
+async def test_a_given_one_that_somebody_deletes_is_not_made_by_us() -> None:
+    store = Store()
+    kept = advanced(Kept(), NAMES, START)
+    store.secret = foreign(kept)
+    mine = identity(store)
+    before = await mine.load()
+    store.delete()
+    with pytest.raises(IdentityError, match="is gone; whoever made it"):
+        await mine.load()
+    assert (store.writes, mine.served) == (0, before)
+    store.secret = foreign(kept)
+    assert await mine.load() == before
+
+
+@pytest.mark.parametrize("spoilt", ["chain", "key", "bundle"])
+async def test_a_given_one_that_turns_to_garbage_is_not_taken(spoilt: str) -> None:
+    store = Store()
+    kept = advanced(Kept(), NAMES, START)
+    store.secret = foreign(kept)
+    seen: list[Served] = []
+    mine = identity(store, on_change=seen.append)
+    before = await mine.load()
+    store.secret = foreign(msgspec.structs.replace(kept, **{spoilt: b"garbage"}))
+    for _ in range(2):
+        with pytest.raises(IdentityError, match="holds no pair of"):
+            await mine.load()
+    assert (mine.served, mine.ca_bundle, seen) == (before, kept.bundle, [before])
+    other = advanced(Kept(), NAMES, START)
+    store.secret = foreign(msgspec.structs.replace(kept, key=other.key))
+    with pytest.raises(IdentityError):
+        await mine.load()
+
+
+async def test_an_older_look_does_not_have_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, clock = Store(), Clock()
+    mine = identity(store, clock)
+    await mine.load()
+    old, read, release = copy.deepcopy(store.secret), store.read, asyncio.Event()
+
+    async def slow(*words: str, namespace: str) -> Object | None:
+        monkeypatch.setattr(store, "read", read)
+        await release.wait()
+        return old
+
+    monkeypatch.setattr(store, "read", slow)
+    first = asyncio.create_task(mine.load())
+    await asyncio.sleep(0)
+    clock.now += timedelta(days=61)
+    await identity(store, clock).load()
+    clock.now -= timedelta(days=61)
+    second = asyncio.create_task(mine.load())
+    await asyncio.sleep(0.01)
+    release.set()
+    await asyncio.gather(first, second)
+    assert mine.served == await identity(store, clock).load()
 
 
 async def test_what_is_served_stays_when_the_server_is_away() -> None:

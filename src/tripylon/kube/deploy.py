@@ -102,15 +102,18 @@ class Deployer:
         """Gateways whose objects are applied even if they bear the right hash."""
         self._due: dict[Name, None] = {}
         self._backoffs: dict[Name, Backoff] = {}
+        self._retries: dict[Name, asyncio.TimerHandle] = {}
+        """When what failed is tried again: once, however often something else had it tried meanwhile."""
         self._told: dict[Name, tuple[Finding, ...]] = {}
         self._changed = asyncio.Event()
 
     def want(self, gateway: Gateway, objects: tuple[Object, ...]) -> None:
         """These objects shall be there for a Gateway, and no others; none where somebody else runs its proxies."""
-        wanted = (gateway, objects)
         self._kept.discard(gateway.key)
-        if self._wanted.get(gateway.key) != wanted:
-            self._wanted[gateway.key] = wanted
+        before = self._wanted.get(gateway.key)
+        self._wanted[gateway.key] = (gateway, objects)
+        # Status, too, is part of a Gateway, and what we tell ends there.
+        if before is None or (before[0].metadata.uid, before[1]) != (gateway.metadata.uid, objects):
             self._mark(gateway.key)
 
     def keep(self, gateway: Name) -> None:
@@ -171,11 +174,13 @@ class Deployer:
             busy.discard(gateway)
         if gateway in self._due:
             self._changed.set()
+        if (waiting := self._retries.pop(gateway, None)) is not None:
+            waiting.cancel()
         if not failed:
             self._backoffs.pop(gateway, None)
             return
         backoff = self._backoffs.setdefault(gateway, Backoff(first=1.0, most=_SLOWEST_RETRY_S))
-        asyncio.get_running_loop().call_later(backoff.next(), self._mark, gateway)
+        self._retries[gateway] = asyncio.get_running_loop().call_later(backoff.next(), self._mark, gateway)
 
     # --- What ---------------------------------------------------------------------------------------------------
 
@@ -231,7 +236,7 @@ class Deployer:
         failed |= await self._remove(name, {_key(each) for each in objects})
         if failed and again:
             self._again.add(name)
-        if gateway is not None and self._wanted.get(name) == (gateway, objects):
+        if gateway is not None and (now := self._wanted.get(name)) is not None and now[1] == objects:
             self._tell(name, tuple(findings))
         return failed
 

@@ -2,7 +2,9 @@
 
 We make the Secret, and renew what is in it, unless somebody else did: one that does not carry our label, from
 cert-manager for instance, is used as it is and never written. Replicas may race; the API server's answer decides, and
-whoever comes second takes what is there. Read `authority.py` for what is due when, `tokens.py` for who the proxies are.
+whoever comes second takes what is there. The invariants: what cannot be served is not taken, and what was taken serves
+on; one of ours that somebody deletes is put back as it was, so that proxies need not learn another authority. Read
+`authority.py` for what is due when, `tokens.py` for who the proxies are.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Never, Protocol
@@ -20,6 +23,7 @@ import structlog
 from tripylon.errors import TripylonError
 from tripylon.kube.authority import Kept, advanced, utc_now
 from tripylon.kube.failures import ApiError, Backoff
+from tripylon.xds.tls import Certificate, CertificateError
 
 _log = structlog.get_logger("tripylon.kube.identity")
 
@@ -77,11 +81,14 @@ class Identity:
         secret: str = SECRET,
         on_change: Callable[[Served], None] = lambda _: None,
         clock: Callable[[], datetime] = utc_now,
-        every_s: float = 60.0,
+        every_s: float = 10.0,
     ) -> None:
         self._client, self._namespace, self._names, self._secret = client, namespace, tuple(names), secret
         self._on_change, self._clock, self._every_s = on_change, clock, every_s
         self._served: Served | None = None
+        self._kept: Kept | None = None
+        """What our Secret held last; None while it is somebody else's."""
+        self._loading = asyncio.Lock()
 
     @property
     def served(self) -> Served:
@@ -97,17 +104,21 @@ class Identity:
     async def load(self) -> Served:
         """Reads the Secret, and makes or renews what is in it where that is ours and due.
 
-        ApiError when the API server refuses; IdentityError when the Secret is somebody else's and holds nothing.
+        ApiError when the API server refuses; IdentityError when the Secret is somebody else's and cannot be served.
+        What was served before stays in force then.
         """
-        for _ in range(_ATTEMPTS):
-            found = await self._client.read("v1", "Secret", self._secret, namespace=self._namespace)
-            if found is not None and not _is_ours(found):
-                return self._use(_given(found))
-            kept = _kept(found)
-            wanted = advanced(kept, self._names, self._clock())
-            if wanted == kept or await self._write(found, wanted):
-                return self._use(Served(wanted.chain, wanted.key, wanted.bundle))
-        raise IdentityError(f"Secret {self._namespace}/{self._secret} changes whenever we want to write it")
+        async with self._loading:  # Of two looks, the older one must not have the last word.
+            for _ in range(_ATTEMPTS):
+                found = await self._client.read("v1", "Secret", self._secret, namespace=self._namespace)
+                if found is not None and not _is_ours(found):
+                    return self._use(_given(found), None)
+                if found is None and self._served is not None and self._kept is None:
+                    raise IdentityError(f"Secret {self._place} is gone; whoever made it should make it again")
+                kept = _kept(found) if found is not None else self._kept or Kept()
+                wanted = advanced(kept, self._names, self._clock())
+                if (found is not None and wanted == kept) or await self._write(found, wanted):
+                    return self._use(Served(wanted.chain, wanted.key, wanted.bundle), wanted)
+        raise IdentityError(f"Secret {self._place} changes whenever we want to write it")
 
     async def run(self) -> Never:
         """Looks again from time to time; what fails is tried again, and what is served stays in force meanwhile."""
@@ -136,7 +147,7 @@ class Identity:
             if error.status in (404, 409) and (found is not None or error.status == 409):
                 return False
             raise
-        _log.info("wrote the certificate for proxies", secret=f"{self._namespace}/{self._secret}")
+        _log.info("wrote the certificate for proxies", secret=self._place)
         return True
 
     def _object(self, data: dict[str, str]) -> dict[str, Any]:
@@ -148,11 +159,17 @@ class Identity:
             "data": data,
         }
 
-    def _use(self, served: Served) -> Served:
+    def _use(self, served: Served, kept: Kept | None) -> Served:
         if served != self._served:
+            _check(served, self._place)
             self._served = served
             self._on_change(served)
+        self._kept = kept
         return served
+
+    @property
+    def _place(self) -> str:
+        return f"{self._namespace}/{self._secret}"
 
 
 def _is_ours(secret: dict[str, Any]) -> bool:
@@ -168,6 +185,17 @@ def _given(secret: dict[str, Any]) -> Served:
             f"Secret {name!r} is not ours and lacks tls.crt, tls.key or ca.crt; complete it or delete it"
         )
     return Served(kept.chain, kept.key, kept.bundle)
+
+
+def _check(served: Served, place: str) -> None:
+    """IdentityError when a pair cannot be served, or a bundle not be trusted."""
+    try:
+        Certificate(served.chain, served.key)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=served.ca_bundle.decode("ascii"))
+    except (CertificateError, ssl.SSLError, ValueError) as error:
+        raise IdentityError(
+            f"Secret {place} holds no pair of tls.crt and tls.key with authorities in ca.crt: {error}; mend it"
+        ) from error
 
 
 def _kept(secret: dict[str, Any] | None) -> Kept:
