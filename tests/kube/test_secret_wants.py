@@ -8,16 +8,22 @@ import msgspec
 from tests.kube.test_watch import kind
 
 from tripylon.api.kinds import decode_as
-from tripylon.graph import Graph
+from tripylon.envoy.options import EmitOptions
 from tripylon.kube.secret_wants import SecretWants
+from tripylon.loop import new_graph
+from tripylon.model.options import Options
 from tripylon.values import Ref
 from tripylon.world import world
 
 
-def gateway(name: str, *refs: dict[str, str]) -> dict[str, Any]:
+def gateway_class(name: str, controller: str = "gateway.tripylon.dev/controller") -> dict[str, Any]:
+    return _object("GatewayClass", name, {"controllerName": controller}, namespace="")
+
+
+def gateway(name: str, *refs: dict[str, str], class_name: str = "edge") -> dict[str, Any]:
     listener = {"name": "https", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": refs}}
     plain = {"name": "http", "port": 80, "protocol": "HTTP"}
-    return _object("Gateway", name, {"gatewayClassName": "edge", "listeners": [plain, listener]})
+    return _object("Gateway", name, {"gatewayClassName": class_name, "listeners": [plain, listener]})
 
 
 def backend(name: str, tls: dict[str, Any] | None) -> dict[str, Any]:
@@ -25,15 +31,21 @@ def backend(name: str, tls: dict[str, Any] | None) -> dict[str, Any]:
     return _object("Backend", name, {"type": "Static", "static": static, **({"tls": tls} if tls else {})})
 
 
-def _object(kind_name: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": "shop", "resourceVersion": "1"}
+def listener_set(name: str, parent: str, ref: dict[str, str]) -> dict[str, Any]:
+    listener = {"name": "more", "port": 8443, "protocol": "HTTPS", "tls": {"certificateRefs": [ref]}}
+    return _object("ListenerSet", name, {"parentRef": {"name": parent}, "listeners": [listener]})
+
+
+def _object(kind_name: str, name: str, spec: dict[str, Any], namespace: str = "shop") -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace, "resourceVersion": "1"}
     return {"apiVersion": kind(kind_name).api_version, "kind": kind_name, "metadata": metadata, "spec": spec}
 
 
 class Followed:
     def __init__(self) -> None:
-        self.graph = Graph(inputs=world.INPUTS, derives=(), indexes=(), subject=lambda _: None, on_error=lambda *_: ())
+        self.graph = new_graph(Options(standalone=False), EmitOptions())
         self.wants = SecretWants()
+        self.put(gateway_class("edge"))
 
     def put(self, *objects: dict[str, Any]) -> bool:
         for each in objects:
@@ -72,4 +84,28 @@ def test_a_secret_is_wanted_until_the_last_who_names_it_is_gone() -> None:
     assert not followed.delete("Gateway", "one")
     assert followed.names == ["shop/cert"]
     assert followed.delete("Gateway", "two")
+    assert followed.names == []
+
+
+def test_gateways_of_others_have_no_secret_read() -> None:
+    followed = Followed()
+    assert not followed.put(gateway("theirs", {"name": "cert"}, class_name="other"))
+    assert not followed.put(gateway_class("other", "example.com/other"))
+    assert followed.names == []
+    assert followed.put(gateway_class("other"))
+    assert followed.names == ["shop/cert"], "the class is ours now"
+    assert followed.put(gateway_class("other", "example.com/other"))
+    assert followed.names == []
+
+
+def test_certificates_of_listener_sets_that_are_let_in() -> None:
+    followed = Followed()
+    followed.put(gateway("edge"), gateway("open"))
+    assert not followed.put(listener_set("more", "edge", {"name": "cert"}))
+    allowing = gateway("open")
+    allowing["spec"]["allowedListeners"] = {"namespaces": {"from": "Same"}}
+    followed.put(allowing)
+    assert followed.put(listener_set("more", "open", {"name": "cert"}))
+    assert followed.names == ["shop/cert"]
+    assert followed.delete("Gateway", "open")
     assert followed.names == []

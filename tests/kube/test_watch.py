@@ -566,6 +566,30 @@ async def test_secrets_that_the_whole_list_has_are_not_followed_twice(server: Sc
         await server.until(lambda: len({each.query["fieldSelector"] for each in server.asked(path)}) == 2)
 
 
+async def test_news_of_a_secret_cost_nothing_for_the_others_that_are_wanted(
+    server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = [f"s{number}" for number in range(100)]
+    server.lists[SECRETS].append(listing(*(secret(name, 1, "kubernetes.io/tls") for name in every), version=5))
+    news = (line("MODIFIED", secret(name, 6, "kubernetes.io/tls")) for name in every)
+    server.watches[SECRETS].append(stream(b"".join(news), then="stay"))
+    looks = 0
+    is_single = Watcher._is_single
+
+    def counted(watcher: Watcher, ref: Ref) -> bool:
+        nonlocal looks
+        looks += 1
+        return is_single(watcher, ref)
+
+    monkeypatch.setattr(Watcher, "_is_single", counted)
+    async with reading(server, "Secret") as reader:
+        reader.watcher.want(wanted(*every))
+        await reader.until(
+            lambda: [each.metadata.resource_version for each in reader.held.values()] == ["6"] * len(every)
+        )
+    assert looks < 10 * len(every)
+
+
 async def test_a_secret_made_anew_with_another_type_is_kept(server: Scripted) -> None:
     """The list by type tells that the old one is gone, after the watch by name told of the new one."""
     single = "/api/v1/namespaces/shop/secrets"

@@ -1,7 +1,7 @@
-"""Which Secrets are needed: those that Gateways, ListenerSets and Backends name.
+"""Which Secrets are needed: those that Backends name, Gateways of ours, and ListenerSets that such a Gateway lets in.
 
 Where not all Secrets may be listed, these are followed one by one. Kept up by what changes, so that a change costs as
-much as the objects in it.
+much as the objects in it. The invariant: nobody else's object has a Secret read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import GATEWAY_GROUP, Resource
 from tripylon.api.own import OWN_GROUP, Backend
 from tripylon.graph import Changes, Graph
+from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.values import Ref
 from tripylon.world.world import BACKENDS, GATEWAYS, LISTENER_SETS
 
@@ -32,28 +34,34 @@ class SecretWants:
 
     def changed(self, graph: Graph, changes: Changes) -> bool:
         """Take in a change; whether other Secrets are named now."""
-        gateways, sets, backends = changes.keys(GATEWAYS), changes.keys(LISTENER_SETS), changes.keys(BACKENDS)
-        if not (gateways or sets or backends):
-            return False
-        before = self.refs
-        for name in gateways:
-            self._take(Ref(GATEWAY_GROUP, "Gateway", *name), graph.get(GATEWAYS, name))
-        for name in sets:
-            self._take(Ref(GATEWAY_GROUP, "ListenerSet", *name), graph.get(LISTENER_SETS, name))
-        for name in backends:
-            self._take(Ref(OWN_GROUP, "Backend", *name), graph.get(BACKENDS, name))
-        return self.refs != before
+        differs = False
+        for name in changes.keys(GATEWAYS) | changes.keys(GATEWAY_PLANS):
+            resource = graph.get(GATEWAYS, name) if graph.get(GATEWAY_PLANS, name) is not None else None
+            differs |= self._take(Ref(GATEWAY_GROUP, "Gateway", *name), resource)
+        for name in changes.keys(LISTENER_SETS) | changes.keys(LISTENER_SET_PLANS):
+            plan = graph.get(LISTENER_SET_PLANS, name)
+            set_ = graph.get(LISTENER_SETS, name) if plan is not None and plan.admitted else None
+            differs |= self._take(Ref(GATEWAY_GROUP, "ListenerSet", *name), set_)
+        for name in changes.keys(BACKENDS):
+            differs |= self._take(Ref(OWN_GROUP, "Backend", *name), graph.get(BACKENDS, name))
+        return differs
 
-    def _take(self, source: Ref, resource: Resource | None) -> None:
+    def _take(self, source: Ref, resource: Resource | None) -> bool:
+        """Take in what an object names now; whether one is named for the first time, or no longer."""
         now = frozenset(_named(resource)) if resource is not None else frozenset()
         before = self._named.pop(source, frozenset())
         if now:
             self._named[source] = now
-        self._counts.update(now - before)
+        differs = False
+        for ref in now - before:
+            differs |= not self._counts[ref]
+            self._counts[ref] += 1
         for ref in before - now:
             self._counts[ref] -= 1
             if not self._counts[ref]:
                 del self._counts[ref]
+                differs = True
+        return differs
 
 
 def _named(resource: Resource) -> Iterator[Ref]:

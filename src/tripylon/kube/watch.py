@@ -184,6 +184,17 @@ class Watcher:
                     self._singles[ref] = self._follow(kind, ref.namespace, ref.name)
         self._inbox.stir()
 
+    def _follow_if_wanted(self, kind: Kind, ref: Ref) -> None:
+        """What `_follow_wanted` does, for the one object that a whole list told of."""
+        needed = ref in self._wanted and self._is_single(ref)
+        if needed == (ref in self._singles):
+            return
+        if needed:
+            self._singles[ref] = self._follow(kind, ref.namespace, ref.name)
+        else:
+            self._let_go(ref, self._singles.pop(ref))
+        self._inbox.stir()
+
     def _follow(self, kind: Kind, namespace: str, name: str = "") -> Followed:
         if name:
             params = {"fieldSelector": f"metadata.name={name}"}
@@ -218,8 +229,8 @@ class Watcher:
         if ref.kind in BY_REFERENCE:
             if not self._owns(source, ref, version, gone=raw is None):
                 return
-            if not source.name and ref in self._wanted:
-                self._follow_wanted()
+            if not source.name:
+                self._follow_if_wanted(source.kind, ref)
         await self._inbox.put(source.kind, ref, raw)
 
     def _owns(self, source: Followed, ref: Ref, version: str, *, gone: bool) -> bool:
