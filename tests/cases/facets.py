@@ -17,6 +17,7 @@ from tripylon.api.gateway import GatewayClassStatus, GatewayStatus, ListenerStat
 from tripylon.api.listener_sets import ListenerSetStatus
 from tripylon.api.meta import Condition
 from tripylon.api.own import BackendStatus
+from tripylon.api.policies import PolicyStatus
 from tripylon.api.refs import ParentReference
 from tripylon.api.routes import RouteStatus
 from tripylon.envoy.static import decode
@@ -116,6 +117,12 @@ def _status(status: Status | None, wanted: Any) -> Any:
             return {
                 _parent(entry.parent_ref): _conditions(entry.conditions, (keys or {}).get(_parent(entry.parent_ref)))
                 for entry in status.parents
+            }
+        case PolicyStatus():
+            return {
+                name: _conditions(entry.conditions, (keys or {}).get(name))
+                for entry in status.ancestors
+                for name in (_parent(entry.ancestor_ref),)
             }
         case GatewayStatus() | ListenerSetStatus():
             return _gateway(status, keys, wanted)

@@ -80,7 +80,8 @@ def _destination(each: Destination) -> str:
 def _cluster(key: ClusterKey) -> str:
     port = f":{key.port}" if key.port else ""
     kind = "" if key.kind == "Service" else f"{key.kind} "
-    return f"{kind}{_name(key.namespace, key.name)}{port}" + (" h2" if key.protocol == "http2" else "")
+    tls = " tls" if key.tls and key.kind != "Backend" else ""
+    return f"{kind}{_name(key.namespace, key.name)}{port}" + (" h2" if key.protocol == "http2" else "") + tls
 
 
 def _redirect(redirect: Redirect) -> str:

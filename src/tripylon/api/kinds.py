@@ -17,7 +17,9 @@ from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend
 from tripylon.api.parameters import GatewayParameters
+from tripylon.api.policies import BackendTLSPolicy
 from tripylon.api.routes import GRPCRoute, HTTPRoute
+from tripylon.api.streams import TCPRoute, TLSRoute, UDPRoute
 from tripylon.errors import TripylonError
 
 
@@ -92,6 +94,15 @@ KINDS: tuple[Kind, ...] = (
     Kind(struct=ListenerSet, versions=("v1",), plural="listenersets", short_names=("lset",)),
     Kind(struct=HTTPRoute, versions=("v1", "v1beta1"), plural="httproutes"),
     Kind(struct=GRPCRoute, versions=("v1",), plural="grpcroutes"),
+    Kind(struct=TLSRoute, versions=("v1", "v1alpha3", "v1alpha2"), plural="tlsroutes"),
+    Kind(struct=TCPRoute, versions=("v1", "v1alpha2"), plural="tcproutes"),
+    Kind(struct=UDPRoute, versions=("v1", "v1alpha2"), plural="udproutes"),
+    Kind(
+        struct=BackendTLSPolicy,
+        versions=("v1", "v1alpha3"),
+        plural="backendtlspolicies",
+        short_names=("btlspolicy",),
+    ),
     Kind(struct=ReferenceGrant, versions=("v1", "v1beta1"), plural="referencegrants", short_names=("refgrant",)),
     Kind(
         struct=Backend,

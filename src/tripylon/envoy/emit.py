@@ -1,25 +1,28 @@
 """The emission, as a list: every step from the Plan to serialised, hashed xDS resources.
 
 One row for each resource; a row is built anew only when what it reads changed, so a changed route costs one virtual
-host. The invariant: same plan, same bytes. `TABLES` says which table holds which type; `loop.py` publishes changes.
+host. The invariant: same plan, same bytes. `TABLES` says which tables hold which type; `loop.py` publishes changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-from tripylon.envoy import clusters, listeners, names, routes, secrets
+from tripylon.api.meta import GATEWAY_GROUP
+from tripylon.envoy import clusters, listeners, names, routes, secrets, streams
 from tripylon.envoy.listeners import ListenerKey
 from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import to_bytes
 from tripylon.findings import Finding
 from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
-from tripylon.model.backends import CLUSTERS, ENDPOINTS, OWN_GROUP
+from tripylon.model.backend_policies import AUTHORITIES
+from tripylon.model.backends import CLUSTERS, CLUSTERS_BY_CLIENT, CLUSTERS_BY_POLICY, ENDPOINTS, OWN_GROUP
+from tripylon.model.client_certificates import CLIENT_CERTIFICATES, host_reached
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.plan import ClusterKey, GatewayPlan, HostKey, RouteTable
+from tripylon.model.plan import ClusterKey, ClusterPlan, GatewayPlan, HostKey, RouteTable
+from tripylon.model.stream_plans import SESSIONS, STREAMS, STREAMS_BY_SOCKET, StreamKey
 from tripylon.model.tls import CERTIFICATES, GATEWAY_TLS, TLS_BY_SECRET
 from tripylon.values import Built, Name, Ref
 from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_resource
@@ -27,20 +30,23 @@ from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_
 CLUSTER_RESOURCES: Table[ClusterKey, Resource] = Table("cluster resources")
 ENDPOINT_RESOURCES: Table[ClusterKey, Resource] = Table("endpoint resources")
 SECRET_RESOURCES: Table[Name, Resource] = Table("secret resources")
+AUTHORITY_RESOURCES: Table[Name, Resource] = Table("authority resources")
+SESSION_RESOURCES: Table[StreamKey, Resource] = Table("session cluster resources")
+SESSION_ENDPOINT_RESOURCES: Table[StreamKey, Resource] = Table("session endpoint resources")
 LISTENER_RESOURCES: Table[ListenerKey, Resource] = Table("listener resources")
 ROUTE_RESOURCES: Table[RouteTable, Resource] = Table("route configuration resources")
 HOST_RESOURCES: Table[HostKey, Resource] = Table("virtual host resources")
 
 
 def _sockets(name: Name, plan: GatewayPlan) -> Iterator[ListenerKey]:
-    for port in {listener.port for listener in plan.listeners}:
+    for port, udp in {(listener.port, listener.protocol == "UDP") for listener in plan.listeners}:
         for address in plan.addresses:
-            yield ListenerKey(name, port, address)
+            yield ListenerKey(name, port, address, udp)
 
 
 def _tables(name: Name, plan: GatewayPlan) -> Iterator[RouteTable]:
     for listener in plan.listeners:
-        if listener.usable:
+        if listener.usable and listener.http:
             yield listener.table(name)
 
 
@@ -49,28 +55,28 @@ GATEWAYS_BY_TABLE: Index[RouteTable, Name, GatewayPlan] = Index("gateways by rou
 
 INDEXES: tuple[Index[Any, Any, Any], ...] = (GATEWAYS_BY_SOCKET, GATEWAYS_BY_TABLE)
 
-TABLES: MappingProxyType[str, Table[Any, Resource]] = MappingProxyType(
-    {
-        CDS: CLUSTER_RESOURCES,
-        EDS: ENDPOINT_RESOURCES,
-        SDS: SECRET_RESOURCES,
-        LDS: LISTENER_RESOURCES,
-        RDS: ROUTE_RESOURCES,
-        VHDS: HOST_RESOURCES,
-    }
-)
-"""Type URL → the table of its resources."""
 
-_NAMES: MappingProxyType[str, Any] = MappingProxyType(
-    {
-        CDS: names.cluster,
-        EDS: names.cluster,
-        SDS: names.secret,
-        LDS: lambda key: names.listener(*key),
-        RDS: names.route_table,
-        VHDS: names.virtual_host,
-    }
+class Emitted(NamedTuple):
+    """A table of resources."""
+
+    url: str
+    table: Table[Any, Resource]
+    name: Callable[[Any], str]
+    """The name of the resource of a row, also when it went."""
+
+
+TABLES: tuple[Emitted, ...] = (
+    Emitted(CDS, CLUSTER_RESOURCES, names.cluster),
+    Emitted(EDS, ENDPOINT_RESOURCES, names.cluster),
+    Emitted(SDS, SECRET_RESOURCES, names.secret),
+    Emitted(SDS, AUTHORITY_RESOURCES, names.authorities),
+    Emitted(CDS, SESSION_RESOURCES, names.stream),
+    Emitted(EDS, SESSION_ENDPOINT_RESOURCES, names.stream),
+    Emitted(LDS, LISTENER_RESOURCES, lambda key: names.listener(*key)),
+    Emitted(RDS, ROUTE_RESOURCES, names.route_table),
+    Emitted(VHDS, HOST_RESOURCES, names.virtual_host),
 )
+"""Every table of resources; the same type may come from several."""
 
 
 def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
@@ -78,68 +84,97 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
 
     def cluster(read: Read, key: ClusterKey) -> Built[Resource, Finding] | None:
         plan = read.get(CLUSTERS, key)
-        if plan is None:
+        if plan is None or key.protocol == "udp":
             return None
         endpoints = read.get(ENDPOINTS, key) if plan.discovery != "endpoints" else None
         message = to_bytes(clusters.cluster(plan, endpoints, options))
-        findings = (_untrusted(key),) if clusters.is_untrusted(plan, options) else ()
+        findings = (_untrusted(plan),) if clusters.is_untrusted(plan, options) else ()
         return Built(make_resource(CDS, names.cluster(key), message), findings)
 
     def listener(read: Read, key: ListenerKey) -> Built[Resource, Finding] | None:
         gateway, tls = read.get(GATEWAY_PLANS, key.gateway), read.get(GATEWAY_TLS, key.gateway)
         if gateway is None:
             return None
-        built = listeners.listener(key, gateway, tls.listeners if tls is not None else (), options)
+        streamed = read.lookup(STREAMS_BY_SOCKET, (key.gateway, key.port, key.udp))
+        built = listeners.listener(key, gateway, tls.listeners if tls is not None else (), streamed, options)
         return Built(make_resource(LDS, names.listener(*key), to_bytes(built))) if built is not None else None
 
     return (
         Derive(CLUSTER_RESOURCES, (CLUSTERS,), cluster),
         Derive(ENDPOINT_RESOURCES, (ENDPOINTS,), _endpoints),
-        Derive(SECRET_RESOURCES, (TLS_BY_SECRET,), _secret),
+        Derive(SECRET_RESOURCES, (TLS_BY_SECRET, CLUSTERS_BY_CLIENT), _secret),
+        Derive(AUTHORITY_RESOURCES, (CLUSTERS_BY_POLICY,), _authorities),
+        Derive(SESSION_RESOURCES, (SESSIONS,), _sessions_cluster),
+        Derive(SESSION_ENDPOINT_RESOURCES, (SESSIONS,), _sessions_endpoints),
         Derive(LISTENER_RESOURCES, (GATEWAYS_BY_SOCKET,), listener),
         Derive(ROUTE_RESOURCES, (GATEWAYS_BY_TABLE,), _route_configuration),
         Derive(HOST_RESOURCES, (HOSTS,), _virtual_host),
     )
 
 
-def _untrusted(key: ClusterKey) -> Finding:
-    backend = Name(key.namespace, key.name)
+def _untrusted(plan: ClusterPlan) -> Finding:
+    policy = plan.tls.policy if plan.tls is not None else None
+    backend = Name(plan.key.namespace, plan.key.name)
+    about = Ref(GATEWAY_GROUP, "BackendTLSPolicy", *policy) if policy else Ref(OWN_GROUP, "Backend", *backend)
     return Finding(
-        object=Ref(OWN_GROUP, "Backend", *backend),
+        object=about,
         condition="Accepted",
         reason="Invalid",
-        message=f"Backend `{backend}` cannot be verified: this machine has no file with the authorities that it trusts",
-        hint="Install the system's CA certificates, or name some by `spec.tls.caCertificateRefs`; until then requests "
-        "for it are answered with 503",
-        field="spec.tls",
+        message=f"{about} cannot be had: this machine has no file with the authorities that it trusts",
+        hint="Install the system's CA certificates, or name some by `caCertificateRefs`; until then requests that need "
+        "them are answered with 503",
+        field="spec.validation.wellKnownCACertificates" if policy else "spec.tls",
     )
 
 
 def changed(graph: Graph, changes: Changes) -> dict[str, dict[str, Resource | None]]:
     """What a flush changed, by type URL and name; None: the resource went."""
     found: dict[str, dict[str, Resource | None]] = {}
-    for url, table in TABLES.items():
+    for url, table, name in TABLES:
         if keys := changes.keys(table):
-            named = found[url] = {}
+            named = found.setdefault(url, {})
             for key in keys:
                 resource = graph.get(table, key)
-                named[resource.name if resource is not None else _NAMES[url](key)] = resource
+                named[resource.name if resource is not None else name(key)] = resource
     return found
 
 
 def everything(graph: Graph) -> dict[str, dict[str, Resource]]:
     """All resources, by type URL and name, sorted by name."""
-    return {
-        url: {resource.name: resource for resource in sorted(graph.rows(table).values(), key=lambda each: each.name)}
-        for url, table in TABLES.items()
-    }
+    found: dict[str, dict[str, Resource]] = {}
+    for url, table, _ in TABLES:
+        found.setdefault(url, {}).update({resource.name: resource for resource in graph.rows(table).values()})
+    return {url: dict(sorted(named.items())) for url, named in found.items()}
 
 
 def _endpoints(read: Read, key: ClusterKey) -> Built[Resource, Finding] | None:
     plan, endpoints = read.get(CLUSTERS, key), read.get(ENDPOINTS, key)
-    if plan is None or endpoints is None or plan.discovery != "endpoints":
+    if plan is None or endpoints is None or plan.discovery != "endpoints" or key.protocol == "udp":
         return None
     return Built(make_resource(EDS, names.cluster(key), to_bytes(clusters.load_assignment(endpoints))))
+
+
+def _sessions_cluster(read: Read, key: StreamKey) -> Built[Resource, Finding] | None:
+    shares = _addressed(read, key)
+    if shares is None:
+        return None
+    return Built(make_resource(CDS, names.stream(key), to_bytes(streams.sessions_cluster(key, shares))))
+
+
+def _sessions_endpoints(read: Read, key: StreamKey) -> Built[Resource, Finding] | None:
+    shares = _addressed(read, key)
+    assignment = streams.sessions_endpoints(key, shares) if shares is not None else None
+    return Built(make_resource(EDS, names.stream(key), to_bytes(assignment))) if assignment is not None else None
+
+
+def _addressed(read: Read, key: StreamKey) -> streams.Addressed | None:
+    """The shares of a place with their addresses as they are now; None: nobody has the place."""
+    plan = read.get(STREAMS, key)
+    if plan is None:
+        return None
+    return tuple(
+        (share, read.get(ENDPOINTS, share.cluster) if share.cluster is not None else None) for share in plan.shares
+    )
 
 
 def _secret(read: Read, name: Name) -> Built[Resource, Finding] | None:
@@ -147,6 +182,13 @@ def _secret(read: Read, name: Name) -> Built[Resource, Finding] | None:
     if certificate is None or not certificate.chain:
         return None
     return Built(make_resource(SDS, names.secret(name), to_bytes(secrets.secret(certificate))))
+
+
+def _authorities(read: Read, name: Name) -> Built[Resource, Finding] | None:
+    bundle = read.get(AUTHORITIES, name)
+    if not bundle:
+        return None
+    return Built(make_resource(SDS, names.authorities(name), to_bytes(secrets.authorities(name, bundle))))
 
 
 def _route_configuration(read: Read, table: RouteTable) -> Built[Resource, Finding] | None:
@@ -160,4 +202,5 @@ def _virtual_host(read: Read, key: HostKey) -> Built[Resource, Finding] | None:
     plan = read.get(HOSTS, key)
     if plan is None or read.get(ROUTE_RESOURCES, key.table) is None:
         return None
-    return Built(make_resource(VHDS, names.virtual_host(key), to_bytes(routes.virtual_host(plan))))
+    reached = host_reached(plan, read.get(CLIENT_CERTIFICATES, key.table.gateway))
+    return Built(make_resource(VHDS, names.virtual_host(key), to_bytes(routes.virtual_host(reached))))

@@ -8,6 +8,7 @@ two, so the parts are unambiguous.
 from __future__ import annotations
 
 from tripylon.model.plan import ClusterKey, HostKey, Protocol, RouteTable
+from tripylon.model.stream_plans import StreamKey
 from tripylon.values import Name
 
 _PROTOCOLS: tuple[Protocol, ...] = ("http2", "tcp", "udp")
@@ -27,17 +28,31 @@ def virtual_host(key: HostKey) -> str:
     return f"{route_table(key.table)}/{key.hostname or '*'}"
 
 
-def listener(gateway: Name, port: int, address: str) -> str:
-    """`namespace/gateway/port/address`: a Listener."""
-    return f"{gateway}/{port}/{address}"
+def listener(gateway: Name, port: int, address: str, udp: bool = False) -> str:
+    """`namespace/gateway/port/address`, with `/udp` for one of datagrams: a Listener."""
+    return f"{gateway}/{port}/{address}" + ("/udp" if udp else "")
 
 
-def parse_listener(name: str) -> tuple[Name, int, str] | None:
-    """The gateway, port and address of a Listener's name; None when it is none of ours."""
-    parts = name.split("/")
+def parse_listener(name: str) -> tuple[Name, int, str, bool] | None:
+    """The gateway, port and address of a Listener's name, and whether it is for UDP; None when it is none of ours."""
+    parts = name.removesuffix("/udp").split("/")
     if len(parts) != 4 or not parts[2].isdigit():
         return None
-    return Name(parts[0], parts[1]), int(parts[2]), parts[3]
+    return Name(parts[0], parts[1]), int(parts[2]), parts[3], name.endswith("/udp")
+
+
+def stream(key: StreamKey) -> str:
+    """`protocol/namespace/gateway/port/listener`, with `/hostname` or `/*` for TLS: a filter chain, a UDP cluster."""
+    base = f"{key.protocol.lower()}/{key.gateway}/{key.port}/{key.listener}"
+    return f"{base}/{key.hostname or '*'}" if key.protocol == "TLS" else base
+
+
+def parse_sessions(name: str) -> StreamKey | None:
+    """The UDP listener whose sessions go to a cluster of this name; None when it is none of ours."""
+    parts = name.split("/")
+    if len(parts) not in (5, 7) or parts[0] != "udp" or not parts[3].isdigit():
+        return None
+    return StreamKey(Name(parts[1], parts[2]), int(parts[3]), "UDP", "/".join(parts[4:]), "")
 
 
 def parse_route_table(name: str) -> RouteTable | None:
@@ -88,7 +103,7 @@ def parse_cluster(name: str) -> ClusterKey | None:
     if ways[-3:-2] == ["by"]:
         key = key._replace(gateway=Name(*ways[-2:]))
         ways = ways[:-3]
-    protocol = next((each for each in _PROTOCOLS if each in ways), "http1")
+    protocol: Protocol = next((each for each in _PROTOCOLS if each in ways), "http1")
     found = key._replace(protocol=protocol, tls="tls" in ways)
     return found if cluster(found) == name else None
 

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 from tripylon.envoy import emit, names
 from tripylon.findings import Finding
 from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
-from tripylon.model.plan import ClusterKey, GatewayTls, RoutePlan
+from tripylon.model.backends import CLUSTERS
+from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, GatewayTls, RoutePlan
 from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.stream_plans import STREAMS, StreamKey, StreamPlan
 from tripylon.model.tls import GATEWAY_TLS
 from tripylon.values import Built, Name, Ref
 from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource
@@ -26,37 +28,74 @@ class Placed(NamedTuple):
 
     gateway: Name
     key: Any
-    """A ClusterKey, or the name of a Secret."""
+    """A ClusterKey, or the name of a Secret or of a BackendTLSPolicy."""
 
 
 PLACED_CLUSTERS: Table[Placed, Resource] = Table("clusters of gateways")
 PLACED_ENDPOINTS: Table[Placed, Resource] = Table("endpoints of gateways")
 PLACED_SECRETS: Table[Placed, Resource] = Table("secrets of gateways")
+PLACED_AUTHORITIES: Table[Placed, Resource] = Table("authorities of gateways")
 
 
 def _clusters(_: Ref, route: RoutePlan) -> Iterator[Placed]:
     for gateway in {attachment.host.table.gateway for attachment in route.attachments}:
         for cluster in route.clusters:
-            yield Placed(gateway, cluster)
+            if cluster.gateway in (None, gateway):
+                yield Placed(gateway, cluster)
 
 
 def _secrets(gateway: Name, tls: GatewayTls) -> Iterable[Placed]:
     return (Placed(gateway, secret) for listener in tls.listeners for secret in listener.certificates)
 
 
+def _stream_clusters(key: StreamKey, stream: StreamPlan) -> Iterator[Placed]:
+    return (Placed(key.gateway, cluster) for cluster in stream.clusters)
+
+
+STREAM_PLACES: Index[Placed, StreamKey, StreamPlan] = Index("clusters of streams by gateway", STREAMS, _stream_clusters)
 CLUSTER_PLACES: Index[Placed, Ref, RoutePlan] = Index("clusters by gateway", ROUTE_PLANS, _clusters)
 SECRET_PLACES: Index[Placed, Name, GatewayTls] = Index("secrets by gateway", GATEWAY_TLS, _secrets)
+PLACED_TLS: Table[Placed, BackendTls] = Table("tls of clusters of gateways")
+"""By gateway and cluster, only of those that need certificates which are told apart."""
+CLIENT_PLACES: Index[Placed, Placed, BackendTls] = Index(
+    "client certificates by gateway",
+    PLACED_TLS,
+    lambda place, tls: (Placed(place.gateway, tls.client),) if tls.client is not None else (),
+)
+AUTHORITY_PLACES: Index[Placed, Placed, BackendTls] = Index(
+    "authorities by gateway",
+    PLACED_TLS,
+    lambda place, tls: (Placed(place.gateway, tls.authorities),) if tls.authorities is not None else (),
+)
 
-INDEXES: tuple[Index[Any, Any, Any], ...] = (CLUSTER_PLACES, SECRET_PLACES)
+INDEXES: tuple[Index[Any, Any, Any], ...] = (
+    CLUSTER_PLACES,
+    STREAM_PLACES,
+    SECRET_PLACES,
+    CLIENT_PLACES,
+    AUTHORITY_PLACES,
+)
 
 
 def derives() -> tuple[Derive[Any, Any], ...]:
     """The steps of placement; they come after those of emission."""
     return (
-        Derive(PLACED_CLUSTERS, (CLUSTER_PLACES,), lambda read, at: _same(read, emit.CLUSTER_RESOURCES, at)),
-        Derive(PLACED_ENDPOINTS, (CLUSTER_PLACES,), lambda read, at: _same(read, emit.ENDPOINT_RESOURCES, at)),
-        Derive(PLACED_SECRETS, (SECRET_PLACES,), lambda read, at: _same(read, emit.SECRET_RESOURCES, at)),
+        Derive(
+            PLACED_CLUSTERS, (CLUSTER_PLACES, STREAM_PLACES), lambda read, at: _same(read, emit.CLUSTER_RESOURCES, at)
+        ),
+        Derive(
+            PLACED_ENDPOINTS, (CLUSTER_PLACES, STREAM_PLACES), lambda read, at: _same(read, emit.ENDPOINT_RESOURCES, at)
+        ),
+        Derive(PLACED_TLS, (CLUSTER_PLACES, STREAM_PLACES), _tls),
+        Derive(PLACED_SECRETS, (SECRET_PLACES, CLIENT_PLACES), lambda read, at: _same(read, emit.SECRET_RESOURCES, at)),
+        Derive(PLACED_AUTHORITIES, (AUTHORITY_PLACES,), lambda read, at: _same(read, emit.AUTHORITY_RESOURCES, at)),
     )
+
+
+def _tls(read: Read, place: Placed) -> Built[BackendTls, Finding] | None:
+    plan: ClusterPlan | None = read.get(CLUSTERS, place.key)
+    tls = plan.tls if plan is not None else None
+    return Built(tls) if tls is not None and (tls.client or tls.authorities) else None
 
 
 def _same(read: Read, table: Table[Any, Resource], place: Placed) -> Built[Resource, Finding] | None:
@@ -79,10 +118,14 @@ def changed(graph: Graph, changes: Changes) -> dict[Name, Named]:
         for place in changes.keys(table):
             key: ClusterKey = place.key
             note(place.gateway, url, names.cluster(key), graph.get(table, place))
-    for place in changes.keys(PLACED_SECRETS):
-        note(place.gateway, SDS, names.secret(place.key), graph.get(PLACED_SECRETS, place))
+    for table, name in ((PLACED_SECRETS, names.secret), (PLACED_AUTHORITIES, names.authorities)):
+        for place in changes.keys(table):
+            note(place.gateway, SDS, name(place.key), graph.get(table, place))
     for listener in changes.keys(emit.LISTENER_RESOURCES):
         note(listener.gateway, LDS, names.listener(*listener), graph.get(emit.LISTENER_RESOURCES, listener))
+    for url, sessions in ((CDS, emit.SESSION_RESOURCES), (EDS, emit.SESSION_ENDPOINT_RESOURCES)):
+        for stream in changes.keys(sessions):
+            note(stream.gateway, url, names.stream(stream), graph.get(sessions, stream))
     for routes in changes.keys(emit.ROUTE_RESOURCES):
         note(routes.gateway, RDS, names.route_table(routes), graph.get(emit.ROUTE_RESOURCES, routes))
     for host in changes.keys(emit.HOST_RESOURCES):

@@ -15,10 +15,11 @@ from tripylon.envoy import names
 from tripylon.envoy.verify import clean_message
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
-from tripylon.model.backends import ROUTES_BY_CLUSTER
+from tripylon.model.backends import CLUSTERS_BY_CLIENT, ROUTES_BY_CLUSTER
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
 from tripylon.model.plan import GatewayTls, HostKey, Listener
+from tripylon.model.stream_plans import STREAMS, STREAMS_BY_CLUSTER
 from tripylon.model.tls import TLS_BY_SECRET
 from tripylon.values import Built, Name, Ref
 from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, VHDS
@@ -58,7 +59,8 @@ def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
     if url == LDS:
         listener = names.parse_listener(name)
         if listener is not None:
-            yield from _on_gateway(read, *listener[:2], f"is refused by Envoy at {listener[2]}", words)
+            gateway, port, address, udp = listener
+            yield from _on_gateway(read, gateway, port, f"is refused by Envoy at {address}", words, udp=udp)
     elif url == RDS:
         table = names.parse_route_table(name)
         if table is not None:
@@ -68,19 +70,42 @@ def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
         for ref in _routes_of_host(read, host) if host is not None else ():
             yield _on_route(ref, f"Envoy refuses host `{host.hostname or '*' if host else name}`", words)
     elif url in (CDS, EDS):
-        cluster = names.parse_cluster(name)
-        for route in read.lookup(ROUTES_BY_CLUSTER, cluster) if cluster is not None else ():
-            yield _on_route(route.ref, f"Envoy refuses {short} resource `{name}`, which it needs", words)
+        for ref in _routes_of_cluster(read, name):
+            yield _on_route(ref, f"Envoy refuses {short} resource `{name}`, which it needs", words)
     elif url == SDS:
-        secret = names.parse_secret(name)
-        for tls in read.lookup(TLS_BY_SECRET, secret) if secret is not None else ():
-            yield from _on_secret(read, tls, secret, words)
+        yield from _on_sds(read, name, words)
 
 
-def _on_gateway(read: Read, name: Name, port: int, what: str, words: str) -> Iterator[Finding]:
+def _on_sds(read: Read, name: str, words: str) -> Iterator[Finding]:
+    """A certificate, by whomever it is presented, or authorities."""
+    secret, policy = names.parse_secret(name), names.parse_authorities(name)
+    if policy is not None:
+        yield _on_policy(policy, words)
+    for tls in read.lookup(TLS_BY_SECRET, secret) if secret is not None else ():
+        yield from _on_secret(read, tls, secret, words)
+    clusters = read.lookup(CLUSTERS_BY_CLIENT, secret) if secret is not None else ()
+    for gateway in dict.fromkeys(shown.key.gateway for shown in clusters):
+        if gateway is not None:
+            yield _on_client(gateway, f"cannot use Secret `{secret}`", words)
+
+
+def _routes_of_cluster(read: Read, name: str) -> tuple[Ref, ...]:
+    """The routes that lead to a cluster: to a destination, or to the destinations of a UDP listener together."""
+    sessions = names.parse_sessions(name)
+    if sessions is not None:
+        stream = read.get(STREAMS, sessions)
+        return (stream.route,) if stream is not None else ()
+    cluster = names.parse_cluster(name)
+    if cluster is None:
+        return ()
+    streams = (stream.route for stream in read.lookup(STREAMS_BY_CLUSTER, cluster))
+    return (*(route.ref for route in read.lookup(ROUTES_BY_CLUSTER, cluster)), *dict.fromkeys(streams))
+
+
+def _on_gateway(read: Read, name: Name, port: int, what: str, words: str, *, udp: bool = False) -> Iterator[Finding]:
     plan = read.get(GATEWAY_PLANS, name)
     for listener in plan.listeners if plan is not None else ():
-        if listener.port == port and listener.usable:
+        if listener.port == port and listener.usable and (listener.protocol == "UDP") == udp:
             yield _on_listener(name, listener, what, words)
 
 
@@ -90,6 +115,28 @@ def _on_secret(read: Read, tls: GatewayTls, secret: Name | None, words: str) -> 
     for listener in plan.listeners if plan is not None else ():
         if listener.id in presenting:
             yield _on_listener(tls.name, listener, f"cannot use Secret `{secret}`", words)
+
+
+def _on_client(gateway: Name, what: str, words: str) -> Finding:
+    return Finding(
+        object=Ref(GATEWAY_GROUP, "Gateway", *gateway),
+        condition="ResolvedRefs",
+        reason="InvalidClientCertificateRef",
+        message=f"Gateway `{gateway}` {what}: {words}",
+        hint="Envoy goes on with what it had before",
+        field="spec.tls.backend.clientCertificateRef",
+    )
+
+
+def _on_policy(policy: Name, words: str) -> Finding:
+    return Finding(
+        object=Ref(GATEWAY_GROUP, "BackendTLSPolicy", *policy),
+        condition="ResolvedRefs",
+        reason="InvalidCACertificateRef",
+        message=f"BackendTLSPolicy `{policy}` names authorities that Envoy refuses: {words}",
+        hint="Envoy goes on with what it had before",
+        field="spec.validation.caCertificateRefs",
+    )
 
 
 def _on_listener(gateway: Name, listener: Listener, what: str, words: str) -> Finding:

@@ -1,10 +1,11 @@
-"""Certificates → Secret, as SDS sends them: renewed without touching a listener."""
+"""Certificates → Secret, as SDS sends them: renewed without touching a listener or a cluster."""
 
 from __future__ import annotations
 
 from tripylon.envoy import names
 from tripylon.model.plan import Certificate
 from tripylon.pb.messages import Secret
+from tripylon.values import Name
 
 
 def secret(certificate: Certificate) -> Secret:
@@ -12,4 +13,11 @@ def secret(certificate: Certificate) -> Secret:
     built = Secret(name=names.secret(certificate.name))
     built.tls_certificate.certificate_chain.inline_bytes = certificate.chain
     built.tls_certificate.private_key.inline_bytes = certificate.key
+    return built
+
+
+def authorities(policy: Name, bundle: bytes) -> Secret:
+    """The authorities by which the backends of a BackendTLSPolicy are verified."""
+    built = Secret(name=names.authorities(policy))
+    built.validation_context.trusted_ca.inline_bytes = bundle
     return built

@@ -234,7 +234,7 @@ def _item_words(value: dict[str, Any]) -> dict[str, Any]:
 # --- Kinds that are not read ---------------------------------------------------------------------------------------
 
 # Kinds of the Gateway API that exist, so that they are not taken for misspellings.
-_OTHER_KINDS = ("TCPRoute", "TLSRoute", "UDPRoute", "BackendTLSPolicy")
+_OTHER_KINDS = ("TCPRoute", "TLSRoute", "UDPRoute")
 _NEAR = 0.85
 
 

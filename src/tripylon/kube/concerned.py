@@ -7,7 +7,9 @@ from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import CLASS_PLANS, GATEWAY_PLANS
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
+from tripylon.model.policy_ancestors import ANCESTORS
 from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.stream_plans import STREAM_ROUTES
 from tripylon.model.tls import GATEWAY_TLS
 from tripylon.status.attached import ATTACHED
 from tripylon.values import Name, Ref
@@ -21,7 +23,8 @@ REPORTED = frozenset(
 
 def concerned(changes: Changes, graph: Graph) -> set[Ref]:
     """Objects that are there and whose status may have to be written, after a flush."""
-    found: set[Ref] = {*changes.subjects, *world.touched(changes), *changes.keys(ROUTE_PLANS)}
+    found: set[Ref] = {*changes.subjects, *world.touched(changes)}
+    found |= changes.keys(ROUTE_PLANS) | changes.keys(STREAM_ROUTES)
     gateways = changes.keys(GATEWAY_PLANS) | changes.keys(GATEWAY_TLS) | changes.keys(world.REACHED)
     gateways |= {gateway for gateway, _ in changes.keys(ATTACHED)}
     for gateway in gateways:
@@ -29,6 +32,7 @@ def concerned(changes: Changes, graph: Graph) -> set[Ref]:
         found |= {gateway_ref(gateway), *(listener.holder for listener in (plan.listeners if plan is not None else ()))}
     found |= {Ref(GATEWAY_GROUP, "ListenerSet", *name) for name in changes.keys(LISTENER_SET_PLANS)}
     found |= {Ref(GATEWAY_GROUP, "GatewayClass", *name) for name in changes.keys(CLASS_PLANS)}
+    found |= {Ref(GATEWAY_GROUP, "BackendTLSPolicy", *name) for name in changes.keys(ANCESTORS)}
     return {ref for ref in found if is_reported(ref) and world.find(graph, ref) is not None}
 
 

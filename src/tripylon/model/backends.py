@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tripylon.api.core import EndpointSlice, Service, ServicePort
 from tripylon.api.own import Backend
 from tripylon.api.refs import BackendObjectReference
-from tripylon.findings import Finding
+from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Index, Read, Table
+from tripylon.model.backend_policies import in_force
 from tripylon.model.backend_tls import backend_tls, other_names
-from tripylon.model.plan import ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RoutePlan
+from tripylon.model.client_certificates import CLIENT_CERTIFICATES
+from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RoutePlan
 from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.stream_plans import STREAMS_BY_CLUSTER
 from tripylon.values import Built, Name, Ref, is_address, parse_duration_ms
 from tripylon.world.grants import may_refer
 from tripylon.world.world import BACKENDS, SERVICES, SLICES_BY_SERVICE, Route
@@ -39,6 +42,10 @@ PROTOCOLS: dict[str, Protocol] = {
     "grpc-web": "http2",
 }
 """What each `appProtocol` means for us; others are refused."""
+PROTOCOLS_BY_TLS: dict[str, Protocol] = PROTOCOLS | {"https": "http1", "kubernetes.io/wss": "http1", "wss": "http1"}
+"""The same, for a port that a BackendTLSPolicy has reached by TLS."""
+Stream = Literal["", "tcp", "udp"]
+"""What is passed on as it is: nothing (HTTP is understood), bytes of connections, or datagrams."""
 
 ROUTES_BY_CLUSTER: Index[ClusterKey, Ref, RoutePlan] = Index(
     "routes by cluster", ROUTE_PLANS, lambda _, route: route.clusters
@@ -47,6 +54,18 @@ BACKEND_VERDICTS: Table[Name, bool] = Table("backend verdicts")
 """Every Backend, each with whether it can be reached as written, be it used or not."""
 CLUSTERS: Table[ClusterKey, ClusterPlan] = Table("cluster plans")
 ENDPOINTS: Table[ClusterKey, EndpointsPlan] = Table("endpoint plans")
+CLUSTERS_BY_POLICY: Index[Name, ClusterKey, ClusterPlan] = Index(
+    "clusters by policy",
+    CLUSTERS,
+    lambda _, plan: (plan.tls.authorities,) if plan.tls is not None and plan.tls.authorities is not None else (),
+)
+"""By BackendTLSPolicy, those that are verified by its authorities."""
+CLUSTERS_BY_CLIENT: Index[Name, ClusterKey, ClusterPlan] = Index(
+    "clusters by client certificate",
+    CLUSTERS,
+    lambda _, plan: (plan.tls.client,) if plan.tls is not None and plan.tls.client is not None else (),
+)
+"""By Secret, those that are shown a Gateway's certificate."""
 
 
 class Fault(NamedTuple):
@@ -56,19 +75,32 @@ class Fault(NamedTuple):
     message: str
     hint: str
     field: str = ""
+    severity: Severity = "error"
+    """`warning`: the reference itself is right, and what is wrong stands elsewhere, where it is told as an error."""
 
 
 def derives() -> tuple[Derive[Any, Any], ...]:
     """The steps from routes to clusters and endpoints."""
     return (
         Derive(BACKEND_VERDICTS, (BACKENDS,), judge_backend),
-        Derive(CLUSTERS, (ROUTES_BY_CLUSTER,), plan_cluster),
-        Derive(ENDPOINTS, (ROUTES_BY_CLUSTER,), plan_endpoints),
+        Derive(CLUSTERS, (ROUTES_BY_CLUSTER, STREAMS_BY_CLUSTER), plan_cluster),
+        Derive(ENDPOINTS, (ROUTES_BY_CLUSTER, STREAMS_BY_CLUSTER), plan_endpoints),
     )
 
 
-def resolve(read: Read, source: Ref, backend: BackendObjectReference, *, grpc: bool) -> ClusterKey | Fault:
-    """The cluster that a route's reference means, or why there is none (Gateway API, BackendObjectReference)."""
+def resolve(
+    read: Read,
+    source: Ref,
+    backend: BackendObjectReference,
+    *,
+    grpc: bool = False,
+    stream: Stream = "",
+    originates: bool = True,
+) -> ClusterKey | Fault:
+    """The cluster that a route's reference means, or why there is none (Gateway API, BackendObjectReference).
+
+    `originates=False` is for what the client has encrypted for the backend already: it is passed on as it is.
+    """
     target = Ref(backend.group, backend.kind, backend.namespace or source.namespace, backend.name)
     if (target.group, target.kind) not in (("", "Service"), (OWN_GROUP, "Backend")):
         return Fault(
@@ -84,9 +116,10 @@ def resolve(read: Read, source: Ref, backend: BackendObjectReference, *, grpc: b
             f"Allow it with a ReferenceGrant in namespace `{target.namespace}` from {source.kind} of "
             f"`{source.namespace}` to {target.kind}",
         )
+    speaks: Protocol | None = stream or ("http2" if grpc else None)
     if target.kind == "Backend":
-        return _resolve_backend(read, target, grpc=grpc)
-    return _resolve_service(read, target, backend.port or 0, grpc=grpc)
+        return _resolve_backend(read, target, speaks)
+    return _resolve_service(read, target, backend.port or 0, speaks, originates=originates)
 
 
 def unread_port(route: Route, backend: BackendObjectReference, field: str) -> Iterator[Finding]:
@@ -103,35 +136,46 @@ def unread_port(route: Route, backend: BackendObjectReference, field: str) -> It
         )
 
 
-def _resolve_service(read: Read, target: Ref, port: int, *, grpc: bool) -> ClusterKey | Fault:
+def _resolve_service(
+    read: Read, target: Ref, port: int, speaks: Protocol | None, *, originates: bool
+) -> ClusterKey | Fault:
     service = read.get(SERVICES, target.key)
     if service is None:
         return Fault("BackendNotFound", f"refers to {target}, which does not exist", f"Create {target}", ".name")
     if service.spec.type == "ExternalName" and not _is_host(service.spec.external_name):
         what = f"refers to {target} of type ExternalName, whose `externalName` is no host name"
         return Fault("BackendNotFound", what, f"Correct `spec.externalName` of {target}", ".name")
-    found = _tcp_port(service, port)
+    transport = _transport(speaks)
+    found = service_port(service, port, transport)
     if found is None:
-        ports = ", ".join(str(each.port) for each in service.spec.ports if each.protocol == "TCP")
+        ports = ", ".join(str(each.port) for each in service.spec.ports if each.protocol == transport)
         return Fault(
             "BackendNotFound",
-            f"refers to port {port} of {target}, which it does not have for TCP",
+            f"refers to port {port} of {target}, which it does not have for {transport}",
             f"Use one of its ports: {ports}" if ports else f"Add ports to {target}",
             ".port",
         )
-    protocol = _protocol(found.app_protocol, grpc=grpc)
+    policy = in_force(read, target.key, found.name) if originates and transport == "TCP" else None
+    protocol = speaks or _protocol(found.app_protocol, PROTOCOLS if policy is None else PROTOCOLS_BY_TLS)
     if isinstance(protocol, Fault):
         return protocol
-    return ClusterKey("Service", target.namespace, target.name, port, protocol)
+    if policy is not None and not policy.usable:
+        return Fault(
+            "BackendNotFound",
+            f"refers to {target}, whose certificate cannot be verified by BackendTLSPolicy `{policy.name}`",
+            "Correct the policy; its status says what is wrong with it",
+            severity="warning",
+        )
+    return ClusterKey("Service", target.namespace, target.name, port, protocol, policy is not None)
 
 
-def _resolve_backend(read: Read, target: Ref, *, grpc: bool) -> ClusterKey | Fault:
+def _resolve_backend(read: Read, target: Ref, speaks: Protocol | None) -> ClusterKey | Fault:
     backend = read.get(BACKENDS, target.key)
     if backend is None:
         return Fault("BackendNotFound", f"refers to {target}, which does not exist", f"Create {target}", ".name")
     if fault := _fault(read, backend):
         return Fault("BackendNotFound", f"refers to {target}, which {fault[0]}", f"Correct {target}", ".name")
-    protocol = _protocol(_app_protocol(backend), grpc=grpc)
+    protocol = speaks or _protocol(_app_protocol(backend), PROTOCOLS)
     if isinstance(protocol, Fault):
         return protocol
     return ClusterKey("Backend", target.namespace, target.name, 0, protocol, backend.spec.tls is not None)
@@ -190,16 +234,16 @@ def _is_host(text: str) -> bool:
     return is_address(text) or _HOST_NAME.fullmatch(text) is not None
 
 
-def _protocol(app_protocol: str, *, grpc: bool) -> Protocol | Fault:
-    protocol = PROTOCOLS.get(app_protocol)
+def _protocol(app_protocol: str, known: dict[str, Protocol]) -> Protocol | Fault:
+    protocol = known.get(app_protocol)
     if protocol is None:
         return Fault(
             "UnsupportedProtocol",
             f"refers to a port with appProtocol `{app_protocol}`, which is not supported",
-            "Use kubernetes.io/h2c, kubernetes.io/ws, http, grpc or none; for TLS use a Backend with `tls`",
+            "Use kubernetes.io/h2c, kubernetes.io/ws, http, grpc or none; for TLS add a BackendTLSPolicy",
             ".port",
         )
-    return "http2" if grpc else protocol
+    return protocol
 
 
 def plan_cluster(read: Read, key: ClusterKey) -> Built[ClusterPlan, Finding] | None:
@@ -209,21 +253,40 @@ def plan_cluster(read: Read, key: ClusterKey) -> Built[ClusterPlan, Finding] | N
         if service is None:
             return None
         external = service.spec.type == "ExternalName"
-        return Built(ClusterPlan(key, "dns" if external else "endpoints"))
+        tls = _policy_tls(read, key, service) if key.tls else None
+        if key.tls and tls is None:
+            return None
+        return Built(ClusterPlan(key, "dns" if external else "endpoints", tls))
     backend = read.get(BACKENDS, Name(key.namespace, key.name))
     if backend is None:
         return None
-    tls = backend_tls(read, backend) if backend.spec.tls is not None else None
-    if isinstance(tls, str):
+    own = backend_tls(read, backend) if backend.spec.tls is not None else None
+    if isinstance(own, str):
         return None
     if (dns := backend.spec.dns) is not None:
         return Built(
-            ClusterPlan(key, "dns", tls, dns.lookup_family, parse_duration_ms(dns.refresh_rate), dns.respect_ttl)
+            ClusterPlan(key, "dns", own, dns.lookup_family, parse_duration_ms(dns.refresh_rate), dns.respect_ttl)
         )
     if any(not is_address(host) for host, _ in _hosts(backend)):
-        return Built(ClusterPlan(key, "dns", tls))
+        return Built(ClusterPlan(key, "dns", own))
     # With TLS the addresses change together with what is expected of their certificates.
-    return Built(ClusterPlan(key, "endpoints" if tls is None else "listed", tls))
+    return Built(ClusterPlan(key, "endpoints" if own is None else "listed", own))
+
+
+def _policy_tls(read: Read, key: ClusterKey, service: Service) -> BackendTls | None:
+    """What the policy in force says of a port, with the certificate of the gateway that is to show one."""
+    found = service_port(service, key.port)
+    policy = in_force(read, service.key, found.name) if found is not None else None
+    client = read.get(CLIENT_CERTIFICATES, key.gateway) if key.gateway is not None else None
+    if policy is None or not policy.usable or (key.gateway is not None and (client is None or client.secret is None)):
+        return None
+    return BackendTls(
+        sni=policy.sni,
+        names=policy.names,
+        authorities=None if policy.system else policy.name,
+        client=client.secret if client is not None else None,
+        policy=policy.name,
+    )
 
 
 def plan_endpoints(read: Read, key: ClusterKey) -> Built[EndpointsPlan, Finding] | None:
@@ -239,20 +302,20 @@ def plan_endpoints(read: Read, key: ClusterKey) -> Built[EndpointsPlan, Finding]
     if service.spec.type == "ExternalName":
         return Built(EndpointsPlan(key, (Endpoint(service.spec.external_name, key.port),)))
     slices = read.lookup(SLICES_BY_SERVICE, name)
-    return Built(EndpointsPlan(key, tuple(sorted(set(_ready(service, key.port, slices)), key=_endpoint_order))))
+    return Built(EndpointsPlan(key, tuple(sorted(set(_ready(service, key, slices)), key=_endpoint_order))))
 
 
 def _endpoint_order(endpoint: Endpoint) -> tuple[str, int, str]:
     return (endpoint.address, endpoint.port, endpoint.zone)
 
 
-def _ready(service: Service, port: int, slices: Iterable[EndpointSlice]) -> Iterator[Endpoint]:
+def _ready(service: Service, key: ClusterKey, slices: Iterable[EndpointSlice]) -> Iterator[Endpoint]:
     """Endpoints that take requests: ready ones, and when there are none, those that still serve while they end.
 
     A Service may ask that readiness be disregarded. What is no IP address cannot be sent and is left out, and of an
     endpoint's addresses the first stands for all (Kubernetes, EndpointSlice).
     """
-    found = _tcp_port(service, port)
+    found = service_port(service, key.port, _transport(key.protocol))
     if found is None:
         return
     numbered = [(slice_, _port(slice_, found)) for slice_ in slices]
@@ -269,9 +332,14 @@ def can_be_sent(addresses: tuple[str, ...]) -> bool:
     return bool(addresses) and is_address(addresses[0])
 
 
-def _tcp_port(service: Service, port: int) -> ServicePort | None:
-    """The port of a Service that carries HTTP; another of the same number may be for UDP."""
-    return next((each for each in service.spec.ports if each.port == port and each.protocol == "TCP"), None)
+def _transport(speaks: Protocol | None) -> str:
+    """What a Service calls the transport of a protocol."""
+    return "UDP" if speaks == "udp" else "TCP"
+
+
+def service_port(service: Service, port: int, transport: str = "TCP") -> ServicePort | None:
+    """The port of a Service for a transport; another of the same number may be for another one."""
+    return next((each for each in service.spec.ports if each.port == port and each.protocol == transport), None)
 
 
 def _port(slice_: EndpointSlice, port: ServicePort) -> int:
@@ -279,7 +347,7 @@ def _port(slice_: EndpointSlice, port: ServicePort) -> int:
 
     A slice that states no number has every port (Kubernetes, EndpointPort), so the Service says which it is.
     """
-    found = next((each for each in slice_.ports if each.name == port.name and each.protocol == "TCP"), None)
+    found = next((each for each in slice_.ports if each.name == port.name and each.protocol == port.protocol), None)
     if found is None:
         return 0
     if found.port is not None:

@@ -209,6 +209,7 @@ def _mirror(read: Read, route: Route, mirror: RequestMirror, place: str, finding
         findings.append(
             Finding(
                 object=route.ref,
+                severity=target.severity,
                 condition="ResolvedRefs",
                 reason=target.reason,
                 message=f"{route.ref} mirrors to a backend that cannot be reached: it {target.message}",

@@ -5,7 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from tripylon.graph import Derive, Index
-from tripylon.model import backends, gateways, hosts, listener_sets, routes, services, tls, told
+from tripylon.model import (
+    backend_policies,
+    backends,
+    client_certificates,
+    gateways,
+    hosts,
+    listener_sets,
+    policy_ancestors,
+    routes,
+    services,
+    stream_plans,
+    streams,
+    tls,
+    told,
+)
 from tripylon.model.options import Options
 
 
@@ -16,7 +30,11 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
         *gateways.derives(options),
         *listener_sets.derives(options),
         *tls.derives(),
+        *client_certificates.derives(),
+        *backend_policies.derives(),
         *routes.derives(),
+        *streams.derives(),
+        *policy_ancestors.derives(),
         *backends.derives(),
         *services.derives(options),
         *hosts.derives(),
@@ -28,10 +46,16 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
     tls.GATEWAYS_BY_SECRET,
     tls.SETS_BY_SECRET,
     tls.TLS_BY_SECRET,
+    client_certificates.GATEWAYS_WITH_CLIENT,
+    policy_ancestors.ROUTES_BY_SERVICE,
     backends.ROUTES_BY_CLUSTER,
+    backends.CLUSTERS_BY_POLICY,
+    backends.CLUSTERS_BY_CLIENT,
     services.SLICES_LEFT_OUT,
     services.CHOOSY_SERVICES,
     hosts.ROUTES_BY_HOST,
     hosts.LISTENER_HOSTS,
     routes.ROUTES_BY_LISTENER,
+    streams.STREAM_OBJECTS,
+    *stream_plans.INDEXES,
 )

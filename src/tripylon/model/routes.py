@@ -5,12 +5,13 @@ Which listeners take it is worked out in `attachment.py`, what a rule does in `r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from tripylon.api.routes import GRPCRoute
+from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read
 from tripylon.model.attachment import attach, intersections
+from tripylon.model.client_certificates import clusters_of, reached_by
 from tripylon.model.listeners import owner
 from tripylon.model.plan import Attachment, ClusterKey, GatewayPlan, HostKey, Listener, ParentPlan, RoutePlan, RulePlan
 from tripylon.model.route_plans import ROUTE_PLANS
@@ -36,9 +37,9 @@ def derives() -> tuple[Derive[Ref, RoutePlan], ...]:
 
 
 def plan_route(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
-    """One route, resolved: its parents, the hostnames it serves there, and its rules."""
-    route = read.get(ROUTES, ref)
-    if route is None:
+    """One route, resolved: its parents, the hostnames it serves there, and its rules; None for what is no HTTP."""
+    route = read.get(ROUTES, ref) if ref.kind in ("HTTPRoute", "GRPCRoute") else None
+    if not isinstance(route, HTTPRoute | GRPCRoute):
         return None
     findings: list[Finding] = []
     parents: list[ParentPlan] = []
@@ -58,7 +59,7 @@ def plan_route(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
         rules=rules,
         parents=tuple(parents),
         attachments=tuple(attachments),
-        clusters=tuple(dict.fromkeys(_clusters(rules))) if attachments else (),
+        clusters=_clusters(read, attachments, rules),
         accepted=not any(
             finding.severity == "error" and finding.condition == "Accepted" and finding.parent is None
             for finding in findings
@@ -77,12 +78,8 @@ def _attachments(route: Route, gateway: GatewayPlan, listener: Listener) -> Iter
             yield Attachment(HostKey(table, common), listener.id, own)
 
 
-def _clusters(rules: tuple[RulePlan, ...]) -> Iterator[ClusterKey]:
-    for rule in rules:
-        for mirror in rule.filters.mirrors:
-            yield mirror.cluster
-        for destination in rule.destinations:
-            if destination.cluster is not None:
-                yield destination.cluster
-            for mirror in destination.filters.mirrors:
-                yield mirror.cluster
+def _clusters(read: Read, attachments: Iterable[Attachment], rules: tuple[RulePlan, ...]) -> tuple[ClusterKey, ...]:
+    """Every destination, as the gateways that serve the route reach it."""
+    gateways = dict.fromkeys(attachment.host.table.gateway for attachment in attachments)
+    wanted = dict.fromkeys(cluster for rule in rules for cluster in clusters_of(rule))
+    return reached_by(read, gateways, wanted) if gateways else ()

@@ -196,6 +196,7 @@ def unresolved(route: Route, fault: Fault, field: str) -> Finding:
     """The finding on a reference that cannot be followed."""
     return Finding(
         object=route.ref,
+        severity=fault.severity,
         condition="ResolvedRefs",
         reason=fault.reason,
         message=f"{route.ref} {fault.message}",

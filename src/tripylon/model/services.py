@@ -12,13 +12,11 @@ from tripylon.api.core import SERVICE_NAME_LABEL, EndpointSlice, Service
 from tripylon.api.meta import Resource
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Index, Read, Table
-from tripylon.model.backends import ROUTES_BY_CLUSTER, can_be_sent
+from tripylon.model.backends import can_be_sent
 from tripylon.model.options import Options
-from tripylon.model.plan import ClusterKey, Protocol
+from tripylon.model.policy_ancestors import ROUTES_BY_SERVICE
 from tripylon.values import Built, Name
 from tripylon.world.world import ENDPOINT_SLICES, SERVICES
-
-_PROTOCOLS: tuple[Protocol, ...] = ("http1", "http2")
 
 SLICES_LEFT_OUT: Index[Name, Name, EndpointSlice] = Index(
     "endpointslices with what gets no requests",
@@ -79,11 +77,7 @@ def judge_service(read: Read, name: Name) -> Built[bool, Finding] | None:
 
 
 def _is_used(read: Read, service: Service) -> bool:
-    return any(
-        read.count(ROUTES_BY_CLUSTER, ClusterKey("Service", *service.key, port.port, protocol))
-        for port in service.spec.ports
-        for protocol in _PROTOCOLS
-    )
+    return bool(read.count(ROUTES_BY_SERVICE, service.key))
 
 
 def _unheeded(service: Service) -> Iterator[Finding]:

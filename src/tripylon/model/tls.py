@@ -37,6 +37,10 @@ _RSA_BITS = 2048
 
 
 def _secrets_named(name: Name, holder: Gateway | ListenerSet) -> Iterable[Name]:
+    if isinstance(holder, Gateway) and holder.spec.tls is not None and holder.spec.tls.backend is not None:
+        client = holder.spec.tls.backend.client_certificate_ref
+        if client is not None:
+            yield Name(client.namespace or name.namespace, client.name)
     for listener in holder.spec.listeners:
         if listener.tls is not None:
             for ref in listener.tls.certificate_refs:

@@ -44,17 +44,6 @@ def _of_the_whole(gateway: Gateway) -> Iterator[Finding]:
     if spec.default_scope == "All":
         what = "offers itself as default gateway, which is not supported"
         yield warning(what, "Name the Gateway in the `parentRefs` of each route", "spec.defaultScope")
-    if spec.tls is not None and spec.tls.backend is not None:
-        yield Finding(
-            object=gateway.ref,
-            severity="warning",
-            condition="ResolvedRefs",
-            reason="InvalidClientCertificateRef",
-            message=f"{subject} asks for a client certificate towards backends, which is not supported; "
-            "none is presented",
-            hint="Use `spec.tls.secretRef` of a Backend",
-            field="spec.tls.backend",
-        )
 
 
 def _selector(entry: Entry) -> Iterator[Finding]:

@@ -16,16 +16,19 @@ from tripylon.api.listener_sets import ListenerSet, ListenerSetStatus
 from tripylon.api.markers import Part
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend, BackendStatus
+from tripylon.api.policies import BackendTLSPolicy, PolicyStatus
 from tripylon.api.refs import ParentReference
 from tripylon.api.routes import GRPCRoute, HTTPRoute, RouteStatus
+from tripylon.api.streams import TCPRoute, TLSRoute, UDPRoute
 from tripylon.graph import Graph
 from tripylon.model.options import Options
 from tripylon.status.conditions import Programming, Scribe
 from tripylon.status.gateways import class_status, gateway_status
 from tripylon.status.listener_sets import listener_set_status
+from tripylon.status.policies import policy_status
 from tripylon.status.routes import backend_status, route_status
 
-Status = GatewayClassStatus | GatewayStatus | ListenerSetStatus | RouteStatus | BackendStatus
+Status = GatewayClassStatus | GatewayStatus | ListenerSetStatus | RouteStatus | PolicyStatus | BackendStatus
 
 FIRST_GENERATION = 1
 """The generation of an object that was just made; objects in files do not state any."""
@@ -47,8 +50,10 @@ def desired(
             return gateway_status(graph, resource, scribe, programming, options)
         case ListenerSet():
             return listener_set_status(graph, resource, scribe, programming)
-        case HTTPRoute() | GRPCRoute():
+        case HTTPRoute() | GRPCRoute() | TLSRoute() | TCPRoute() | UDPRoute():
             return route_status(graph, resource, scribe, options)
+        case BackendTLSPolicy():
+            return policy_status(graph, resource, scribe, options)
         case Backend():
             return backend_status(graph, resource, scribe)
     return None
@@ -75,6 +80,9 @@ def status_values(status: Status) -> dict[str, Any]:
     if isinstance(status, RouteStatus):
         for entry, parent in zip(plain["parents"], status.parents, strict=True):
             entry["parentRef"] = _parent_values(parent.parent_ref)
+    if isinstance(status, PolicyStatus):
+        for entry, ancestor in zip(plain["ancestors"], status.ancestors, strict=True):
+            entry["ancestorRef"] = _parent_values(ancestor.ancestor_ref)
     if isinstance(status, GatewayStatus) and status.addresses:
         plain["addresses"] = [{"type": each.type} | _plain(each) for each in status.addresses]
     if isinstance(status, GatewayStatus | ListenerSetStatus):

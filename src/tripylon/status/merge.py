@@ -15,6 +15,7 @@ from tripylon.api.gateway import GatewayClassStatus, GatewayStatus, ListenerStat
 from tripylon.api.listener_sets import ListenerSetStatus
 from tripylon.api.meta import Condition
 from tripylon.api.own import BackendStatus
+from tripylon.api.policies import PolicyStatus
 from tripylon.api.routes import RouteStatus
 from tripylon.status.desired import Status
 
@@ -34,6 +35,7 @@ OWN_TYPES = frozenset(
 
 MAX_CONDITIONS = 8
 MAX_PARENTS = 32
+MAX_ANCESTORS = 16
 
 
 def merge(previous: Status | None, wanted: Status | None, controller_name: str) -> Status | None:
@@ -52,6 +54,8 @@ def _merged(previous: Status | None, wanted: Status | None, controller_name: str
     match previous, wanted:
         case (RouteStatus() | None, RouteStatus() | None):
             return _route(previous, wanted, controller_name)
+        case (PolicyStatus() | None, PolicyStatus() | None):
+            return _policy(previous, wanted, controller_name)
         case (GatewayStatus(), GatewayStatus()):
             return msgspec.structs.replace(
                 wanted,
@@ -83,6 +87,16 @@ def _route(previous: RouteStatus | None, wanted: RouteStatus | None, controller_
     if before == ours:
         return previous
     return RouteStatus(parents=(*foreign, *ours[: MAX_PARENTS - len(foreign)]))
+
+
+def _policy(previous: PolicyStatus | None, wanted: PolicyStatus | None, controller_name: str) -> PolicyStatus | None:
+    """As for a route: others' entries where they are, ours behind them, as many as there is room for."""
+    if previous is None:
+        return wanted
+    foreign = tuple(each for each in previous.ancestors if each.controller_name != controller_name)
+    before = tuple(each for each in previous.ancestors if each.controller_name == controller_name)
+    ours = (wanted.ancestors if wanted is not None else ())[: max(0, MAX_ANCESTORS - len(foreign))]
+    return previous if before == ours else PolicyStatus(ancestors=(*foreign, *ours))
 
 
 def _listeners(previous: tuple[ListenerStatus, ...], wanted: tuple[ListenerStatus, ...]) -> tuple[ListenerStatus, ...]:
@@ -118,6 +132,10 @@ def _ours(status: Status, controller_name: str) -> Iterable[Condition]:
             for entry in status.parents:
                 if entry.controller_name == controller_name:
                     yield from entry.conditions
+        case PolicyStatus():
+            for ancestor in status.ancestors:
+                if ancestor.controller_name == controller_name:
+                    yield from ancestor.conditions
         case GatewayStatus() | ListenerSetStatus():
             yield from (each for each in status.conditions if each.type in OWN_TYPES)
             for listener in status.listeners:

@@ -18,12 +18,15 @@ from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend
 from tripylon.api.parameters import GatewayParameters
+from tripylon.api.policies import BackendTLSPolicy
 from tripylon.api.routes import GRPCRoute, HTTPRoute
+from tripylon.api.streams import TCPRoute, TLSRoute, UDPRoute
 from tripylon.findings import Finding
 from tripylon.graph import Changes, Graph, Index, Table
 from tripylon.values import Name, Ref
 
-Route = HTTPRoute | GRPCRoute
+Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
+_ROUTE_KINDS = frozenset(("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"))
 
 GATEWAY_CLASSES: Table[Name, GatewayClass] = Table("gatewayclasses")
 GATEWAYS: Table[Name, Gateway] = Table("gateways")
@@ -36,6 +39,7 @@ SECRETS: Table[Name, Secret] = Table("secrets")
 CONFIG_MAPS: Table[Name, ConfigMap] = Table("configmaps")
 NAMESPACES: Table[Name, Namespace] = Table("namespaces")
 BACKENDS: Table[Name, Backend] = Table("backends")
+BACKEND_TLS_POLICIES: Table[Name, BackendTLSPolicy] = Table("backendtlspolicies")
 GATEWAY_PARAMETERS: Table[Name, GatewayParameters] = Table("gatewayparameters")
 
 
@@ -71,6 +75,7 @@ INPUTS: tuple[Table[Any, Any], ...] = (
     CONFIG_MAPS,
     NAMESPACES,
     BACKENDS,
+    BACKEND_TLS_POLICIES,
     GATEWAY_PARAMETERS,
     REACHED,
     TOLD,
@@ -96,7 +101,23 @@ def _gateway_of(key: Name, set_: ListenerSet) -> Iterable[Name]:
 
 LISTENER_SETS_BY_GATEWAY: Index[Name, Name, ListenerSet] = Index("listenersets by gateway", LISTENER_SETS, _gateway_of)
 
-INDEXES: tuple[Index[Any, Any, Any], ...] = (SLICES_BY_SERVICE, GRANTS_BY_NAMESPACE, LISTENER_SETS_BY_GATEWAY)
+
+def _services_ruled(key: Name, policy: BackendTLSPolicy) -> Iterable[Name]:
+    for target in policy.spec.target_refs:
+        if (target.group, target.kind) == (Service.GROUP, "Service"):
+            yield Name(key.namespace, target.name)
+
+
+BACKEND_TLS_POLICIES_BY_SERVICE: Index[Name, Name, BackendTLSPolicy] = Index(
+    "backendtlspolicies by service", BACKEND_TLS_POLICIES, _services_ruled
+)
+
+INDEXES: tuple[Index[Any, Any, Any], ...] = (
+    SLICES_BY_SERVICE,
+    GRANTS_BY_NAMESPACE,
+    LISTENER_SETS_BY_GATEWAY,
+    BACKEND_TLS_POLICIES_BY_SERVICE,
+)
 
 _TABLES: dict[type[Resource], Table[Any, Any]] = {
     GatewayClass: GATEWAY_CLASSES,
@@ -109,6 +130,7 @@ _TABLES: dict[type[Resource], Table[Any, Any]] = {
     ConfigMap: CONFIG_MAPS,
     Namespace: NAMESPACES,
     Backend: BACKENDS,
+    BackendTLSPolicy: BACKEND_TLS_POLICIES,
     GatewayParameters: GATEWAY_PARAMETERS,
 }
 _BY_KIND: dict[str, Table[Any, Any]] = {struct.__name__: table for struct, table in _TABLES.items()}
@@ -116,21 +138,21 @@ _BY_KIND: dict[str, Table[Any, Any]] = {struct.__name__: table for struct, table
 
 def put(graph: Graph, resource: Resource) -> bool:
     """Takes in an object; False when the same is there already."""
-    if isinstance(resource, HTTPRoute | GRPCRoute):
+    if isinstance(resource, Route):
         return graph.put(ROUTES, resource.ref, resource)
     return graph.put(_TABLES[type(resource)], resource.key, resource)
 
 
 def delete(graph: Graph, ref: Ref) -> bool:
     """Lets go of an object; False when it is not there."""
-    if ref.kind in ("HTTPRoute", "GRPCRoute"):
+    if ref.kind in _ROUTE_KINDS:
         return graph.delete(ROUTES, ref)
     return graph.delete(_BY_KIND[ref.kind], ref.key)
 
 
 def find(graph: Graph, ref: Ref) -> Resource | None:
     """An object; None when it is not there."""
-    if ref.kind in ("HTTPRoute", "GRPCRoute"):
+    if ref.kind in _ROUTE_KINDS:
         return graph.get(ROUTES, ref)
     found: Resource | None = graph.get(_BY_KIND[ref.kind], ref.key) if ref.kind in _BY_KIND else None
     return found if found is not None and ref.group == found.GROUP else None

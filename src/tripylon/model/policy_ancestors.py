@@ -1,0 +1,83 @@
+"""Which Gateways a BackendTLSPolicy concerns: those through which a route refers to one of its Services.
+
+The invariant: a Gateway is an ancestor as long as some attached route of it may refer to the Service, whether or not
+the Service or its policy can be used; what a route may not refer to is not told to anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tripylon.api.filters import GRPCRouteFilter, HTTPRouteFilter
+from tripylon.api.refs import BackendObjectReference
+from tripylon.api.routes import GRPCRoute, HTTPRoute
+from tripylon.findings import Finding
+from tripylon.graph import Derive, Index, Read, Table
+from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.stream_plans import STREAM_ROUTES
+from tripylon.values import Built, Name, Ref
+from tripylon.world.grants import may_refer
+from tripylon.world.world import BACKEND_TLS_POLICIES, ROUTES, Route
+
+
+def services_of(ref: Ref, route: Route) -> Iterable[Name]:
+    """The Services that a route refers to, those of mirrors included."""
+    return dict.fromkeys(
+        Name(each.namespace or ref.namespace, each.name)
+        for each in references_of(route)
+        if (each.group, each.kind) == ("", "Service")
+    )
+
+
+def references_of(route: Route) -> Iterator[BackendObjectReference]:
+    """Every reference to a backend in a route."""
+    for rule in route.spec.rules:
+        yield from rule.backend_refs
+    if isinstance(route, HTTPRoute | GRPCRoute):
+        for each in route.spec.rules:
+            yield from _mirrors(each.filters)
+            for backend in each.backend_refs:
+                yield from _mirrors(backend.filters)
+
+
+def _mirrors(filters: Iterable[HTTPRouteFilter | GRPCRouteFilter]) -> Iterator[BackendObjectReference]:
+    for each in filters:
+        if each.request_mirror is not None:
+            yield each.request_mirror.backend_ref
+
+
+ROUTES_BY_SERVICE: Index[Name, Ref, Route] = Index("routes by service", ROUTES, services_of)
+ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of backend tls policies")
+"""By BackendTLSPolicy: the Gateways that it concerns, sorted."""
+
+
+def derives() -> tuple[Derive[Any, Any], ...]:
+    """The step from policies to their Gateways; it comes after routes."""
+    return (Derive(ANCESTORS, (BACKEND_TLS_POLICIES,), find_ancestors),)
+
+
+def find_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] | None:
+    """The Gateways whose routes refer to a policy's Services."""
+    policy = read.get(BACKEND_TLS_POLICIES, name)
+    if policy is None:
+        return None
+    found: set[Name] = set()
+    for target in policy.spec.target_refs:
+        if (target.group, target.kind) == ("", "Service"):
+            service = Name(name.namespace, target.name)
+            for route in read.members(ROUTES_BY_SERVICE, service):
+                if may_refer(read, route, Ref("", "Service", *service)):
+                    found.update(_gateways(read, route))
+    return Built(tuple(sorted(found)))
+
+
+def _gateways(read: Read, route: Ref) -> Iterator[Name]:
+    """Those whose listeners take the route; what passes through encrypted or as datagrams is no policy's business."""
+    plan, stream = read.get(ROUTE_PLANS, route), read.get(STREAM_ROUTES, route)
+    for parent in plan.parents if plan is not None else ():
+        if parent.listeners:
+            yield parent.gateway
+    for attachment in stream.attachments if stream is not None else ():
+        if attachment.terminated and attachment.key.protocol != "UDP":
+            yield attachment.key.gateway
