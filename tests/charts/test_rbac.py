@@ -12,7 +12,7 @@ from tripylon.api.kinds import KINDS, Kind
 from tripylon.kube import manifests
 
 NAMESPACE = "gateways"
-STATUS = ("GatewayClass", "Gateway", "HTTPRoute", "GRPCRoute", "Backend")
+STATUS = ("GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "Backend")
 """Kinds whose status is written; see `status/desired.py`."""
 
 
@@ -139,6 +139,10 @@ def aggregated(role: str) -> dict[str, set[str]]:
     return gained
 
 
+DEVELOPERS = {"httproutes", "grpcroutes", "listenersets", "backends"}
+"""What whoever edits a namespace may write."""
+
+
 def test_who_views_sees_everything_of_a_namespace() -> None:
     gained = aggregated("view")
     assert set(gained) == {each.plural for each in KINDS if each.namespaced and each.group.startswith("gateway.")}
@@ -147,19 +151,13 @@ def test_who_views_sees_everything_of_a_namespace() -> None:
 
 def test_who_edits_writes_routes_and_backends_only() -> None:
     gained = aggregated("edit")
-    assert {each for each, verbs in gained.items() if verbs == ALL_VERBS} == {"httproutes", "grpcroutes", "backends"}
+    assert {each for each, verbs in gained.items() if verbs == ALL_VERBS} == DEVELOPERS
     assert all(verbs == READ for each, verbs in gained.items() if each in ("gateways", "referencegrants"))
 
 
 def test_who_administers_a_namespace_writes_gateways_too() -> None:
     gained = aggregated("admin")
-    assert {each for each, verbs in gained.items() if verbs == ALL_VERBS} == {
-        "httproutes",
-        "grpcroutes",
-        "backends",
-        "gateways",
-        "referencegrants",
-    }
+    assert {each for each, verbs in gained.items() if verbs == ALL_VERBS} == {*DEVELOPERS, "gateways", "referencegrants"}
 
 
 def test_classes_and_how_proxies_run_are_the_providers() -> None:
