@@ -50,6 +50,8 @@ class Provisioner:
         """Gateway → the Service in front of its proxies."""
         self._behind: dict[Name, Name] = {}
         """The other way round."""
+        self._ports: dict[Name, frozenset[tuple[str, int]]] = {}
+        """Gateway → protocols and ports that its Service is to have."""
         self._complaints: set[Name] = set()
 
     def changed(self, changes: Changes) -> None:
@@ -94,6 +96,7 @@ class Provisioner:
         self._behind.pop(self._services.pop(name, name), None)
         if gateway is None or plan is None:
             self._deployer.forget(name)
+            self._ports.pop(name, None)
             self._complaints.discard(name)
             return
         self._services[name] = _service(gateway)
@@ -105,6 +108,7 @@ class Provisioner:
             self._complain(gateway, str(error))
         else:
             self._complain(gateway, "")
+            self._ports[name] = _ports(objects)
             self._deployer.want(gateway, objects)
 
     def _manifests(self, gateway: Gateway, plan: GatewayPlan) -> tuple[manifests.Object, ...]:
@@ -161,10 +165,23 @@ class Provisioner:
             return None
         if self._parameters(gateway).self_managed:
             return Reached(addresses=addresses.requested(gateway), awaited=False)
-        return addresses.reached(gateway, graph.get(SERVICES, _service(gateway)))
+        service = graph.get(SERVICES, _service(gateway))
+        open_ = {(each.protocol, each.port) for each in service.spec.ports} if service is not None else set()
+        reached = addresses.reached(gateway, service)
+        return msgspec.structs.replace(reached, closed=self._ports.get(name, frozenset()) - open_)
 
 
 def _service(gateway: Gateway) -> Name:
     """The Service in front of a Gateway's proxies."""
     metadata = gateway.metadata
     return Name(metadata.namespace, names.proxy_name(metadata.name, gateway.spec.gateway_class_name))
+
+
+def _ports(objects: Iterable[manifests.Object]) -> frozenset[tuple[str, int]]:
+    """Protocols and ports of the Service among some objects, overlays included; none where there is no Service."""
+    return frozenset(
+        (each.get("protocol", "TCP"), each["port"])
+        for obj in objects
+        if obj["kind"] == "Service"
+        for each in obj["spec"].get("ports") or ()
+    )

@@ -130,9 +130,10 @@ def parameters(name: str, **kube: Any) -> Resource:
     return make("GatewayParameters", name, api=PARAMETERS, spec={"kube": kube})
 
 
-def service(name: str, *ips: str) -> Resource:
+def service(name: str, *ips: str, ports: tuple[int, ...] = (80,)) -> Resource:
     status = {"loadBalancer": {"ingress": [{"ip": each} for each in ips]}}
-    return make("Service", name, api="v1", spec={"type": "LoadBalancer", "ports": [{"port": 80}]}, status=status)
+    spec = {"type": "LoadBalancer", "ports": [{"name": f"p{port}", "port": port} for port in ports]}
+    return make("Service", name, api="v1", spec=spec, status=status)
 
 
 def image(tag: str) -> dict[str, Any]:
@@ -242,6 +243,23 @@ def test_only_addresses_that_were_granted_count(rig: Rig) -> None:
     assert "10.9.9.9" in " ".join(each.message for each in rig.engine.graph.findings(EDGE_REF))
     rig.apply(service("edge-tripylon", "10.0.0.1", "10.9.9.9"))
     assert rig.status() == (["10.0.0.1", "10.9.9.9"], {**rig.status()[1], "Programmed": ("True", "Programmed")})
+
+
+def test_a_listener_is_programmed_only_when_the_service_has_its_port(rig: Rig) -> None:
+    rig.apply(class_(), gateway(), service("edge-tripylon", "10.0.0.1"))
+    assert rig.status()[1]["Programmed"] == ("True", "Programmed")
+    rig.apply(gateway(port=8080))
+    assert rig.status()[1]["Programmed"] == ("False", "Pending"), "the proxies have it, but nobody reaches it"
+    rig.apply(service("edge-tripylon", "10.0.0.1", ports=(80, 8080)))
+    assert rig.status()[1]["Programmed"] == ("True", "Programmed")
+
+
+def test_a_port_that_an_overlay_takes_out_of_the_service_is_not_waited_for(rig: Rig) -> None:
+    ports = {"serviceOverlay": {"spec": {"ports": [{"$patch": "replace"}, {"name": "http", "port": 8443}]}}}
+    rig.apply(class_(), parameters("own", **ports), gateway(parameters="own"))
+    rig.apply(service("edge-tripylon", "10.0.0.1", ports=(8443,)))
+    assert [each["port"] for each in rig.objects()["Service"]["spec"]["ports"]] == [8443]
+    assert rig.status()[1]["Programmed"] == ("True", "Programmed")
 
 
 def test_a_new_authority_reaches_all_proxies(rig: Rig) -> None:

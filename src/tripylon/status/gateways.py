@@ -108,7 +108,9 @@ def _programmed(
     if not reached.addresses and reached.awaited:
         return scribe.write("Programmed", "False", "AddressNotAssigned", "The Gateway has no address yet.")
     if waiting := [each.name for each in listeners if each.state == "pending"]:
-        return scribe.write("Programmed", "False", "Pending", f"The proxies have not taken {_named(waiting)} yet.")
+        return scribe.write(
+            "Programmed", "False", "Pending", f"The proxies or their Service have yet to take {_named(waiting)}."
+        )
     states = {each.state for each in listeners}
     if "refused by proxies" in states and "programmed" not in states:
         return scribe.write("Programmed", "False", "Invalid", "The proxies refuse every listener.")

@@ -16,6 +16,7 @@ from tripylon.model.plan import GatewayPlan, Listener
 from tripylon.model.routes import ROUTES_BY_LISTENER
 from tripylon.model.tls import GATEWAY_TLS
 from tripylon.status.conditions import Programming, Scribe, about, joined, worst
+from tripylon.world.world import REACHED
 
 State = Literal["programmed", "can be served", "pending", "refused by proxies", "not accepted", "no certificate"]
 """What has become of a listener; without proxies it can be served at best. The last two are never sent to a proxy."""
@@ -92,7 +93,12 @@ def _state(
         return "no certificate"
     if about(mine, "Programmed", listener=listener.name):
         return "refused by proxies"
-    return "can be served" if programming is None else programming.listener(plan.name, listener.id)
+    if programming is None:
+        return "can be served"
+    reached = graph.get(REACHED, plan.name)
+    if reached is not None and ("UDP" if listener.protocol == "UDP" else "TCP", listener.port) in reached.closed:
+        return "pending"
+    return programming.listener(plan.name, listener.id)
 
 
 def _programmed(listener: Listener, state: State, mine: tuple[Finding, ...], scribe: Scribe) -> Condition:
@@ -102,7 +108,9 @@ def _programmed(listener: Listener, state: State, mine: tuple[Finding, ...], scr
         case "can be served":
             return scribe.write("Programmed", "True", "Programmed", "The listener can be served.")
         case "pending":
-            return scribe.write("Programmed", "False", "Pending", "The proxies have not taken the listener yet.")
+            return scribe.write(
+                "Programmed", "False", "Pending", "The proxies or their Service have yet to take the listener."
+            )
         case "refused by proxies":
             faults = tuple(each for each in mine if each.severity == "error" and each.condition == "Programmed")
             return scribe.write("Programmed", "False", "Invalid", joined(faults))

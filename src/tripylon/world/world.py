@@ -52,6 +52,8 @@ class Reached(msgspec.Struct, frozen=True, gc=False):
     """Addresses that the Gateway asks for and does not get."""
     awaited: bool = True
     """Whether it cannot be reached without an address; not so where somebody else runs the proxies."""
+    closed: frozenset[tuple[str, int]] = frozenset()
+    """Protocols and ports of listeners on which nothing leads to the proxies yet."""
 
 
 REACHED: Table[Name, Reached] = Table("addresses")
