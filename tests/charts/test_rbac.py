@@ -12,7 +12,10 @@ from tripylon.api.kinds import KINDS, Kind
 from tripylon.kube import manifests
 
 NAMESPACE = "gateways"
-STATUS = ("GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "Backend")
+STATUS = (
+    *("GatewayClass", "Gateway", "ListenerSet", "BackendTLSPolicy", "Backend"),
+    *("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"),
+)
 """Kinds whose status is written; see `status/desired.py`."""
 
 
@@ -139,7 +142,18 @@ def aggregated(role: str) -> dict[str, set[str]]:
     return gained
 
 
-DEVELOPERS = {"httproutes", "grpcroutes", "listenersets", "backends"}
+DEVELOPERS = {
+    *(
+        "httproutes",
+        "grpcroutes",
+        "tlsroutes",
+        "tcproutes",
+        "udproutes",
+        "listenersets",
+        "backendtlspolicies",
+        "backends",
+    )
+}
 """What whoever edits a namespace may write."""
 
 
@@ -157,7 +171,11 @@ def test_who_edits_writes_routes_and_backends_only() -> None:
 
 def test_who_administers_a_namespace_writes_gateways_too() -> None:
     gained = aggregated("admin")
-    assert {each for each, verbs in gained.items() if verbs == ALL_VERBS} == {*DEVELOPERS, "gateways", "referencegrants"}
+    assert {each for each, verbs in gained.items() if verbs == ALL_VERBS} == {
+        *DEVELOPERS,
+        "gateways",
+        "referencegrants",
+    }
 
 
 def test_classes_and_how_proxies_run_are_the_providers() -> None:

@@ -51,13 +51,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- define "tripylon.namespacedRules" -}}
 # `get` is for objects whose status is written: to look again when somebody else wrote meanwhile.
 - apiGroups: [gateway.networking.k8s.io]
-  resources: [gateways, grpcroutes, httproutes, listenersets]
+  resources:
+    - backendtlspolicies
+    - gateways
+    - grpcroutes
+    - httproutes
+    - listenersets
+    - tcproutes
+    - tlsroutes
+    - udproutes
   verbs: [get, list, watch]
 - apiGroups: [gateway.networking.k8s.io]
   resources: [referencegrants]
   verbs: [list, watch]
 - apiGroups: [gateway.networking.k8s.io]
-  resources: [gateways/status, grpcroutes/status, httproutes/status, listenersets/status]
+  resources:
+    - backendtlspolicies/status
+    - gateways/status
+    - grpcroutes/status
+    - httproutes/status
+    - listenersets/status
+    - tcproutes/status
+    - tlsroutes/status
+    - udproutes/status
   verbs: [patch]
 - apiGroups: [gateway.tripylon.dev]
   resources: [backends]
