@@ -148,7 +148,7 @@ class SessionPersistence(Part, frozen=True, gc=False, kw_only=True):
     """How long a session lasts at most; empty: without limit."""
 
 
-_DefaultGateways = Annotated[str, Text(values=("All", "None"))]
+DefaultGateways = Annotated[str, Text(values=("All", "None"))]
 
 # --- HTTPRoute: matches -------------------------------------------------------------------------------------
 
@@ -321,7 +321,7 @@ class HTTPRouteSpec(Part, frozen=True, gc=False, kw_only=True):
 
     parent_refs: ParentRefs = ()
     """Gateways and listeners that the route wants to be attached to."""
-    use_default_gateways: _DefaultGateways = ""
+    use_default_gateways: DefaultGateways = ""
     """`All`: attaches to Gateways with `defaultScope: All`, too (experimental channel). Empty, `None`: not."""
     hostnames: Annotated[tuple[Hostname, ...], Items(max=16)] = ()
     """Host names served, exact or with `*.` in front; empty: those of the listener."""
@@ -424,7 +424,7 @@ class GRPCRouteSpec(Part, frozen=True, gc=False, kw_only=True):
 
     parent_refs: ParentRefs = ()
     """Gateways and listeners that the route wants to be attached to."""
-    use_default_gateways: _DefaultGateways = ""
+    use_default_gateways: DefaultGateways = ""
     """`All`: attaches to Gateways with `defaultScope: All`, too (experimental channel). Empty, `None`: not."""
     hostnames: Annotated[tuple[Hostname, ...], Items(max=16)] = ()
     """Host names served, exact or with `*.` in front; empty: those of the listener."""
