@@ -29,6 +29,7 @@ from tripylon.kube.failures import ApiError, Backoff
 from tripylon.kube.identity import Identity, Served
 from tripylon.kube.leader import LeaderClient
 from tripylon.kube.lease import Election
+from tripylon.kube.made import Made
 from tripylon.kube.pod import ProxySettings
 from tripylon.kube.report import Counters as StatusCounters
 from tripylon.kube.report import Reporter
@@ -92,6 +93,7 @@ class Replica:
         self._deployer = Deployer(
             writer, self._tell, controller_name=settings.controller_name, namespaces=settings.namespaces
         )
+        self._made = Made(client, self._deployer.selector, settings.namespaces, self._deployer.gone)
         self._provisioner = Provisioner(
             self._engine,
             self._deployer,
@@ -277,7 +279,7 @@ class Replica:
 
     def _lead(self) -> None:
         assert self._tasks is not None
-        self._deploying = self._tasks.create_task(_until_cancelled(self._deployer))
+        self._deploying = self._tasks.create_task(_until_cancelled(self._deployer, self._made))
         self._reporter.start()
 
     def _follow(self) -> None:
@@ -308,6 +310,8 @@ def _note_definitions(report: CrdReport) -> None:
     )
 
 
-async def _until_cancelled(deployer: Deployer) -> None:
+async def _until_cancelled(deployer: Deployer, made: Made) -> None:
     with contextlib.suppress(asyncio.CancelledError):
-        await deployer.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(deployer.run())
+            tasks.create_task(made.run())

@@ -48,10 +48,10 @@ def used(watched: Iterable[str], secrets: Iterable[str], *, lease: str, certific
                 plural, dot, group = resource(kind).partition(".")
                 found |= {*grants(namespace, f"{plural}/status{dot}{group}", "patch")}
                 found |= {*grants(namespace, resource(kind), "get")}
-    for api_version, name in manifests.KINDS:  # deploy.py; server-side apply makes what is not there
+    for api_version, name in manifests.KINDS:  # deploy.py, made.py; server-side apply makes what is not there
         group = api_version.rpartition("/")[0]
         for namespace in watched:
-            found |= {*grants(namespace, f"{name.lower()}s.{group}".rstrip("."), "get list create patch delete")}
+            found |= {*grants(namespace, f"{name.lower()}s.{group}".rstrip("."), "get list watch create patch delete")}
     return found
 
 

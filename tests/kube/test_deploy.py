@@ -16,6 +16,7 @@ from tripylon.api.parameters import GatewayParameters
 from tripylon.findings import Finding
 from tripylon.kube import deploy, names
 from tripylon.kube.deploy import Deployer
+from tripylon.kube.deploy import Key as ObjectKey
 from tripylon.kube.failures import ApiError, Backoff
 from tripylon.kube.manifests import ListenerPort, Object, manifests
 from tripylon.kube.parameters import merged
@@ -224,6 +225,24 @@ async def test_what_others_changed_is_repaired() -> None:
 
 
 # --- What belongs to others -----------------------------------------------------------------------------------------
+
+
+async def test_what_others_delete_is_put_back_and_nothing_else_is_touched() -> None:
+    server = Server()
+    leader = Leader(server)
+    leader.deployer.want(gateway(), objects())
+    async with leader.leading():
+        await until(lambda: leader.told == {EDGE: ()})
+        server.writes.clear()
+        deployment = server.objects.pop(("Deployment", "shop", "edge-tripylon"))
+        key, uid = ObjectKey("apps/v1", "Deployment", "edge-tripylon"), deployment["metadata"]["uid"]
+        leader.deployer.gone(EDGE, key, "of an earlier one")
+        leader.deployer.gone(Name("shop", "other"), key, uid)
+        await settle()
+        assert server.writes == []
+        leader.deployer.gone(EDGE, key, uid)
+        await until(lambda: server.kinds() == FOUR)
+        assert server.writes == ["apply Deployment edge-tripylon"]
 
 
 async def test_objects_of_others_are_left_alone_and_told() -> None:

@@ -26,6 +26,11 @@ from tripylon.kube.discovery import Discovery, Served
 from tripylon.kube.failures import ApiError, Backoff, of_answer
 
 JSON = "application/json"
+METADATA_ONLY = (
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,"
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+)
+"""Of lists and watches, what is common to objects of all kinds."""
 APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"

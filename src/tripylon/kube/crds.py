@@ -9,7 +9,7 @@ import msgspec
 
 from tripylon.api.kinds import Kind
 from tripylon.api.meta import GATEWAY_GROUP
-from tripylon.kube.client import Client
+from tripylon.kube.client import METADATA_ONLY, Client
 from tripylon.kube.reflector import Reflector
 from tripylon.values import Name
 
@@ -17,10 +17,6 @@ SUPPORTED = (1, 7)
 """Major and minor of the Gateway API that we implement; older minors of the same major are understood too."""
 
 _PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-_METADATA_ONLY = (
-    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,"
-    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-)
 _VERSION = re.compile(r"v(\d+)\.(\d+)\.\d+.*")
 
 
@@ -59,7 +55,7 @@ class Crds:
         self._found: dict[str, Crd] = {}
         self._changed = changed
         self.reflector = Reflector(
-            client, "customresourcedefinitions", self._locate, self, accept=_METADATA_ONLY, limit=100
+            client, "customresourcedefinitions", self._locate, self, accept=METADATA_ONLY, limit=100
         )
 
     async def run(self) -> None:

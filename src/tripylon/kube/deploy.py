@@ -1,8 +1,9 @@
 """Carries what `manifests.py` makes to the API server: the leader's work, by server-side apply, differences only.
 
 Every object bears a hash of what was asked for, so a new leader asks for nothing again. What is no longer wanted is
-found by labels and removed; what belongs to somebody else is left alone, and told. From time to time everything is
-applied again, which repairs what others changed and otherwise writes nothing. The invariant: nothing is changed or
+found by labels and removed; what belongs to somebody else is left alone, and told. What others delete is put back as
+soon as it is noticed (`made.py`); from time to time everything is applied again, which repairs what they changed and
+otherwise writes nothing. The invariant: nothing is changed or
 deleted that is not owned by a Gateway of ours and labelled by this installation. Read `addresses.py` for the way back.
 """
 
@@ -91,8 +92,9 @@ class Deployer:
         self._cluster = cluster
         self._namespaces = tuple(sorted(namespaces)) or ("",)
         self._report = report
-        self._selector = names.managed_selector(controller_name)
-        self._labels = dict(part.split("=", 1) for part in self._selector.split(","))
+        self.selector = names.managed_selector(controller_name)
+        """Labels of everything that is made here."""
+        self._labels = dict(part.split("=", 1) for part in self.selector.split(","))
         self._resync_s = resync_s
         self._wanted: dict[Name, tuple[Gateway, tuple[Object, ...]]] = {}
         self._kept: set[Name] = set()
@@ -132,6 +134,14 @@ class Deployer:
         """Somebody changed or deleted an object of a Gateway: everything of it is applied again."""
         self._again.add(gateway)
         self._mark(gateway)
+
+    def gone(self, gateway: Name, key: Key, uid: str) -> None:
+        """Somebody deleted an object of a Gateway; that is nothing new when it was us, or when another one is there."""
+        deployed = self._deployed.get(gateway, {})
+        known = deployed.get(key)
+        if known is not None and known.uid == uid:
+            del deployed[key]
+            self._mark(gateway)
 
     async def run(self) -> None:
         """Work until cancelled. Begins with a look at what is there, left by an earlier leader."""
@@ -196,7 +206,7 @@ class Deployer:
                 await asyncio.sleep(backoff.next(error.retry_after))
         self._deployed = {}
         for obj in found:
-            owner = _owner(obj)
+            owner = owner_of(obj)
             if owner is not None:
                 gateway = Name(obj["metadata"]["namespace"], owner["name"])
                 self._deployed.setdefault(gateway, {})[_key(obj)] = _deployed(obj, owner["uid"])
@@ -204,7 +214,7 @@ class Deployer:
     async def _list(self, api_version: str, kind: str) -> tuple[Object, ...]:
         try:
             found = [
-                await self._cluster.list_objects(api_version, kind, namespace=namespace, labels=self._selector)
+                await self._cluster.list_objects(api_version, kind, namespace=namespace, labels=self.selector)
                 for namespace in self._namespaces
             ]
         except ApiError as error:
@@ -265,7 +275,7 @@ class Deployer:
         there = await self._cluster.read(key.api_version, key.kind, key.name, namespace=gateway.metadata.namespace)
         if there is None or _owner_uid(there) == gateway.metadata.uid:
             return None
-        owner = _owner(there)
+        owner = owner_of(there)
         ours = self._labels.items() <= there["metadata"].get("labels", {}).items()
         if not ours or owner is None or owner["name"] != gateway.metadata.name:
             return _taken(gateway, key, there)
@@ -316,7 +326,7 @@ def _deployed(obj: Object, owner_uid: str) -> Deployed:
     return Deployed(obj["metadata"]["uid"], _hash(obj), owner_uid)
 
 
-def _owner(obj: Object) -> dict[str, Any] | None:
+def owner_of(obj: Object) -> dict[str, Any] | None:
     """The Gateway that controls an object; None: no Gateway does."""
     for each in obj["metadata"].get("ownerReferences", ()):
         if each.get("controller") and each["kind"] == "Gateway" and each["apiVersion"].startswith(f"{GATEWAY_GROUP}/"):
@@ -326,7 +336,7 @@ def _owner(obj: Object) -> dict[str, Any] | None:
 
 
 def _owner_uid(obj: Object) -> str:
-    owner = _owner(obj)
+    owner = owner_of(obj)
     return "" if owner is None else owner["uid"]
 
 
