@@ -118,7 +118,11 @@ class Provisioner:
             gateway,
             gateway.spec.gateway_class_name,
             self._parameters(gateway),
-            ports=[manifests.ListenerPort(each.port) for each in plan.listeners if each.usable],
+            ports=[
+                manifests.ListenerPort(each.port, "UDP" if each.protocol == "UDP" else "TCP")
+                for each in plan.listeners
+                if each.usable
+            ],
             addresses=addresses.requested(gateway),
             bootstrap=bootstrap_kubernetes(str(gateway.key), ads=(xds.host, xds.port), server_name=xds.host),
             files={**sds_files(), AUTHORITY_FILE: self._control_plane.authority().decode()},

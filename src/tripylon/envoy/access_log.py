@@ -1,6 +1,8 @@
-"""The access log: one JSON object for each request, to standard output or to a file."""
+"""The access log: one JSON object for each request, connection or session, to standard output or to a file."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from google.protobuf.message import Message
 
@@ -28,11 +30,33 @@ _FIELDS = {
     "upstream": "%UPSTREAM_HOST%",
 }
 
+_STREAM_FIELDS = {
+    "time": "%START_TIME%",
+    "server_name": "%REQUESTED_SERVER_NAME%",
+    "flags": "%RESPONSE_FLAGS%",
+    "received_bytes": "%BYTES_RECEIVED%",
+    "sent_bytes": "%BYTES_SENT%",
+    "duration_ms": "%DURATION%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "route": "%FILTER_CHAIN_NAME%",
+    "cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "upstream": "%UPSTREAM_HOST%",
+}
+
 
 def access_log(place: str) -> AccessLog:
-    """The log to `stdout`, or to a file by its path."""
+    """The log of requests to `stdout`, or to a file by its path."""
+    return _log(place, _FIELDS)
+
+
+def stream_log(place: str) -> AccessLog:
+    """The same for connections and sessions into which nobody looks."""
+    return _log(place, _STREAM_FIELDS)
+
+
+def _log(place: str, fields: Mapping[str, str]) -> AccessLog:
     format_ = SubstitutionFormatString()
-    format_.json_format.update(_FIELDS)
+    format_.json_format.update(fields)
     sink: Message
     if place == "stdout":
         name, sink = "envoy.access_loggers.stdout", StdoutAccessLog(log_format=format_)

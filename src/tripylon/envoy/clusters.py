@@ -9,9 +9,10 @@ from __future__ import annotations
 from tripylon.envoy import names
 from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import ads, duration
-from tripylon.model.plan import BackendTls, ClusterPlan, Endpoint, EndpointsPlan
+from tripylon.model.plan import BackendTls, ClusterPlan, Endpoint, EndpointsPlan, Protocol
 from tripylon.pb import pack
 from tripylon.pb.messages import (
+    CertificateValidationContext,
     CircuitBreakers,
     Cluster,
     ClusterHttpProtocolOptions,
@@ -20,6 +21,7 @@ from tripylon.pb.messages import (
     DnsClusterLookupFamily,
     LbEndpoint,
     RoutingPriority,
+    SdsSecretConfig,
     SubjectAltNameMatcher,
     TransportSocket,
     UpstreamTlsContext,
@@ -49,7 +51,7 @@ def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOpt
         name=name,
         connect_timeout=duration(_CONNECT_TIMEOUT_MS),
         lb_policy=Cluster.LEAST_REQUEST,
-        circuit_breakers=_breakers(),
+        circuit_breakers=load_limits(),
     )
     match plan.discovery:
         case "endpoints":
@@ -58,7 +60,7 @@ def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOpt
         case "listed":
             built.type = Cluster.STATIC
         case "dns":
-            built.cluster_type.CopyFrom(_dns(plan))
+            built.cluster_type.CopyFrom(dns_lookups(plan.lookup_family, plan.refresh_ms, respect_ttl=plan.respect_ttl))
             built.wait_for_warm_on_init.value = False  # a silent name server must not keep everything from starting
     if plan.discovery != "endpoints" and endpoints is not None:
         built.load_assignment.CopyFrom(load_assignment(endpoints))
@@ -68,24 +70,27 @@ def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOpt
         key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
         built.typed_extension_protocol_options[key].CopyFrom(pack(protocol))
     if plan.tls is not None:
-        context = _tls(plan.tls, options, http2=plan.key.protocol == "http2")
+        context = _tls(plan.tls, options, plan.key.protocol)
         built.transport_socket.CopyFrom(TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context)))
     return built
 
 
-def _dns(plan: ClusterPlan) -> Cluster.CustomClusterType:
+def dns_lookups(
+    family: str = "Auto", refresh_ms: int = 5_000, *, respect_ttl: bool = True
+) -> Cluster.CustomClusterType:
     """That Envoy looks the hosts up itself, and spreads requests over all addresses found."""
     found = DnsCluster(
-        dns_lookup_family=_LOOKUP_FAMILIES.get(plan.lookup_family, DnsClusterLookupFamily.AUTO),
-        dns_refresh_rate=duration(max(plan.refresh_ms, _LEAST_REFRESH_MS)),
-        respect_dns_ttl=plan.respect_ttl,
+        dns_lookup_family=_LOOKUP_FAMILIES.get(family, DnsClusterLookupFamily.AUTO),
+        dns_refresh_rate=duration(max(refresh_ms, _LEAST_REFRESH_MS)),
+        respect_dns_ttl=respect_ttl,
     )
     return Cluster.CustomClusterType(name="envoy.clusters.dns", typed_config=pack(found))
 
 
 def is_untrusted(plan: ClusterPlan, options: EmitOptions) -> bool:
     """Whether the hosts are to be verified by the system's authorities, and there are none."""
-    return plan.tls is not None and not (plan.tls.insecure or plan.tls.ca or options.system_ca)
+    tls = plan.tls
+    return tls is not None and not (tls.insecure or tls.ca or tls.authorities or options.system_ca)
 
 
 def load_assignment(plan: EndpointsPlan) -> ClusterLoadAssignment:
@@ -99,17 +104,19 @@ def load_assignment(plan: EndpointsPlan) -> ClusterLoadAssignment:
         if zone:
             locality.locality.zone = zone
         for endpoint in endpoints:
-            _add(locality.lb_endpoints.add(), endpoint)
+            add_endpoint(locality.lb_endpoints.add(), endpoint)
     return built
 
 
-def _add(place: LbEndpoint, endpoint: Endpoint) -> None:
+def add_endpoint(place: LbEndpoint, endpoint: Endpoint) -> None:
+    """One address."""
     socket = place.endpoint.address.socket_address
     socket.address = endpoint.address
     socket.port_value = endpoint.port
 
 
-def _breakers() -> CircuitBreakers:
+def load_limits() -> CircuitBreakers:
+    """None that matter: Envoy's own are there to be raised."""
     breakers = CircuitBreakers()
     thresholds = breakers.thresholds.add()
     thresholds.priority = RoutingPriority.DEFAULT
@@ -120,15 +127,23 @@ def _breakers() -> CircuitBreakers:
     return breakers
 
 
-def _tls(tls: BackendTls, options: EmitOptions, *, http2: bool) -> UpstreamTlsContext:
+def _tls(tls: BackendTls, options: EmitOptions, protocol: Protocol) -> UpstreamTlsContext:
     context = UpstreamTlsContext(sni=tls.sni)
     common = context.common_tls_context
-    common.alpn_protocols.append("h2" if http2 else "http/1.1")
-    if tls.client_chain:
+    if protocol != "tcp":
+        common.alpn_protocols.append("h2" if protocol == "http2" else "http/1.1")
+    if tls.client is not None:
+        common.tls_certificate_sds_secret_configs.append(_told_apart(names.secret(tls.client)))
+    elif tls.client_chain:
         certificate = common.tls_certificates.add()
         certificate.certificate_chain.inline_bytes = tls.client_chain
         certificate.private_key.inline_bytes = tls.client_key
     if tls.insecure:
+        return context
+    if tls.authorities is not None:
+        combined = common.combined_validation_context
+        combined.validation_context_sds_secret_config.CopyFrom(_told_apart(names.authorities(tls.authorities)))
+        _expect(combined.default_validation_context, tls)
         return context
     validation = common.validation_context
     if tls.ca:
@@ -138,11 +153,23 @@ def _tls(tls: BackendTls, options: EmitOptions, *, http2: bool) -> UpstreamTlsCo
     else:
         validation.verify_certificate_hash.append(_NO_CERTIFICATE)
         return context
+    _expect(validation, tls)
+    return context
+
+
+def _told_apart(secret: str) -> SdsSecretConfig:
+    """What comes by SDS, so that it is renewed without any connection lost."""
+    config = SdsSecretConfig(name=secret)
+    config.sds_config.CopyFrom(ads())
+    return config
+
+
+def _expect(validation: CertificateValidationContext, tls: BackendTls) -> None:
+    """The names of which the host's certificate must carry one."""
     for name in tls.names or ((tls.sni,) if tls.sni else ()):
         matcher = validation.match_typed_subject_alt_names.add()
-        if "://" in name:
-            matcher.san_type = SubjectAltNameMatcher.URI
+        if is_address(name):
+            matcher.san_type = SubjectAltNameMatcher.IP_ADDRESS
         else:
-            matcher.san_type = SubjectAltNameMatcher.IP_ADDRESS if is_address(name) else SubjectAltNameMatcher.DNS
+            matcher.san_type = SubjectAltNameMatcher.URI if ":" in name else SubjectAltNameMatcher.DNS
         matcher.matcher.exact = name
-    return context

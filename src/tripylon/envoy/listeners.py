@@ -1,4 +1,5 @@
-"""Gateways → Listener: one for each address and port, with a filter chain for each HTTPS listener.
+"""Gateways → Listener: one for each address and port, with a filter chain for each HTTPS listener; see `streams.py`
+for those of TLS, TCP and UDP listeners.
 
 An address that cannot be bound takes no other with it, and gateways may exchange their addresses. The invariant:
 nothing in here changes unless a Gateway's listeners do, since Envoy drains a listener that changes. Hence routes come
@@ -9,30 +10,28 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tripylon.envoy import cors, names
+from tripylon.envoy import cors, names, streams
 from tripylon.envoy.access_log import access_log
+from tripylon.envoy.downstream_tls import HANDSHAKE_TIMEOUT_MS, terminate
 from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import ads, duration
 from tripylon.model.plan import GatewayPlan, RouteTable, TlsPlan
 from tripylon.model.plan import Listener as ListenerPlan
+from tripylon.model.stream_plans import StreamKey, StreamPlan
 from tripylon.pb import pack
 from tripylon.pb.messages import (
     Cors,
-    DownstreamTlsContext,
     FilterChain,
     HttpConnectionManager,
     Listener,
     Router,
     SocketAddress,
     TlsInspector,
-    TlsParameters,
-    TransportSocket,
 )
 from tripylon.values import Name
 
 _BUFFER_BYTES = 32 * 1024
 _REQUEST_HEADERS_TIMEOUT_MS = 10_000
-_TLS_INSPECTION_TIMEOUT_MS = 10_000
 _HTTP2_STREAMS = 100
 _HTTP2_STREAM_WINDOW = 64 * 1024
 _HTTP2_CONNECTION_WINDOW = 1024 * 1024
@@ -44,30 +43,63 @@ class ListenerKey(NamedTuple):
     gateway: Name
     port: int
     address: str
+    udp: bool = False
 
 
-def listener(key: ListenerKey, gateway: GatewayPlan, tls: tuple[TlsPlan, ...], options: EmitOptions) -> Listener | None:
+def listener(
+    key: ListenerKey,
+    gateway: GatewayPlan,
+    tls: tuple[TlsPlan, ...],
+    streamed: tuple[StreamPlan, ...],
+    options: EmitOptions,
+) -> Listener | None:
     """The Listener of one address and port; None while none of its Gateway listeners can be served."""
-    served = [each for each in gateway.listeners if each.port == key.port and each.usable]
+    served = sorted(
+        (
+            each
+            for each in gateway.listeners
+            if each.usable and each.port == key.port and (each.protocol == "UDP") == key.udp
+        ),
+        key=lambda each: each.id,
+    )
     if not served or key.address not in gateway.addresses or not gateway.accepted:
         return None
     built = Listener(name=names.listener(*key))
     built.per_connection_buffer_limit_bytes.value = _BUFFER_BYTES
     built.address.socket_address.CopyFrom(SocketAddress(address=key.address, port_value=key.port))
-    if served[0].protocol == "HTTP":
-        _add_manager(built.filter_chains.add(), RouteTable(key.gateway, key.port, ""), options)
-        return built
+    match served[0].protocol:
+        case "HTTP":
+            _add_manager(built.filter_chains.add(), RouteTable(key.gateway, key.port, ""), options)
+        case "TCP":
+            built.filter_chains.append(streams.tcp_chain(key.gateway, served[0], streamed, options))
+        case "UDP":
+            streams.add_sessions(built, StreamKey(key.gateway, key.port, "UDP", served[0].id, ""), options)
+        case _:
+            _add_secured(built, served, key, tls, streamed, options)
+            return built if built.filter_chains else None
+    return built
+
+
+def _add_secured(
+    built: Listener,
+    served: list[ListenerPlan],
+    key: ListenerKey,
+    tls: tuple[TlsPlan, ...],
+    streamed: tuple[StreamPlan, ...],
+    options: EmitOptions,
+) -> None:
+    """A filter chain for each name that an HTTPS or TLS listener serves; the name that a client asks for chooses."""
     presented = {each.listener: each for each in tls}
-    for each in sorted(served, key=lambda each: each.id):
-        if each.id in presented:
+    for each in served:
+        if each.protocol == "TLS":
+            chains = streams.tls_chains(key.gateway, each, presented.get(each.id), streamed, options)
+            built.filter_chains.extend(chains)
+        elif each.id in presented:
             _add_https(built.filter_chains.add(), key, each, presented[each.id], options)
-    if not built.filter_chains:
-        return None
     inspector = built.listener_filters.add()
     inspector.name = "envoy.filters.listener.tls_inspector"
     inspector.typed_config.CopyFrom(pack(TlsInspector()))
-    built.listener_filters_timeout.CopyFrom(duration(_TLS_INSPECTION_TIMEOUT_MS))
-    return built
+    built.listener_filters_timeout.CopyFrom(duration(HANDSHAKE_TIMEOUT_MS))
 
 
 def serves(gateway: GatewayPlan, tls: tuple[TlsPlan, ...], table: RouteTable) -> bool:
@@ -76,7 +108,10 @@ def serves(gateway: GatewayPlan, tls: tuple[TlsPlan, ...], table: RouteTable) ->
         return False
     presented = {each.listener for each in tls}
     return any(
-        each.usable and each.table(gateway.name) == table and (each.protocol != "HTTPS" or each.id in presented)
+        each.usable
+        and each.http
+        and each.table(gateway.name) == table
+        and (each.protocol != "HTTPS" or each.id in presented)
         for each in gateway.listeners
     )
 
@@ -85,16 +120,7 @@ def _add_https(chain: FilterChain, key: ListenerKey, plan: ListenerPlan, tls: Tl
     chain.name = plan.id
     if plan.hostname:
         chain.filter_chain_match.server_names.append(plan.hostname)
-    context = DownstreamTlsContext()
-    common = context.common_tls_context
-    common.tls_params.tls_minimum_protocol_version = TlsParameters.TLSv1_2
-    common.alpn_protocols.extend(("h2", "http/1.1"))
-    for certificate in tls.certificates:
-        config = common.tls_certificate_sds_secret_configs.add()
-        config.name = names.secret(certificate)
-        config.sds_config.CopyFrom(ads())
-    chain.transport_socket.CopyFrom(TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context)))
-    chain.transport_socket_connect_timeout.CopyFrom(duration(_TLS_INSPECTION_TIMEOUT_MS))
+    terminate(chain, tls, alpn=("h2", "http/1.1"))
     _add_manager(chain, plan.table(key.gateway), options)
 
 

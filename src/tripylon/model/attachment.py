@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.api.refs import ParentReference
+from tripylon.api.streams import TCPRoute, UDPRoute
 from tripylon.findings import Finding
 from tripylon.graph import Read
 from tripylon.model.gateways import GATEWAY_PLANS
@@ -53,9 +54,10 @@ def attach(read: Read, route: Route, findings: list[Finding]) -> Iterator[Attach
 
 def intersections(route: Route, listener: Listener) -> list[tuple[str, str]]:
     """(intersection, the route's own hostname) for each hostname of the route that overlaps the listener's."""
+    hostnames = () if isinstance(route, TCPRoute | UDPRoute) else route.spec.hostnames
     return [
         (common, own)
-        for own in (route.spec.hostnames or ("",))
+        for own in (hostnames or ("",))
         if (common := intersect_hostnames(listener.hostname, own)) is not None
     ]
 

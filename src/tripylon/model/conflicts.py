@@ -18,6 +18,9 @@ from tripylon.model.options import Options
 ROUTE_KINDS: dict[str, tuple[str, ...]] = {
     "HTTP": ("HTTPRoute", "GRPCRoute"),
     "HTTPS": ("HTTPRoute", "GRPCRoute"),
+    "TLS": ("TLSRoute",),
+    "TCP": ("TCPRoute",),
+    "UDP": ("UDPRoute",),
 }
 """Protocols that are served, each with the kinds of route that it takes."""
 
@@ -47,7 +50,7 @@ def _faults(gateway: Gateway, entry: Entry, options: Options) -> Iterator[Findin
             "Accepted",
             "UnsupportedProtocol",
             f"has protocol {listener.protocol}, which is not supported",
-            hint="Use " + " or ".join(ROUTE_KINDS),
+            hint=f"Use one of {', '.join(ROUTE_KINDS)}",
             field="protocol",
         )
     elif listener.protocol == "HTTPS" and entry.tls_mode != "Terminate":

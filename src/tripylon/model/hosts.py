@@ -30,7 +30,7 @@ def _hosts_of_route(_: Ref, route: RoutePlan) -> Iterable[HostKey]:
 
 def _hosts_of_gateway(name: Name, plan: GatewayPlan) -> Iterator[HostKey]:
     for listener in plan.listeners:
-        if not listener.usable:
+        if not listener.usable or not listener.http:
             continue
         table = listener.table(name)
         yield HostKey(table, listener.hostname)

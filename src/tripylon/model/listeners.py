@@ -11,13 +11,21 @@ from tripylon.values import hostname_matches, hostname_specificity, wider_hostna
 def owner(plan: GatewayPlan, table: RouteTable, hostname: str) -> Listener | None:
     """The one listener that a hostname belongs to within a routing table: the most specific that covers it."""
     return _most_specific(
-        (listener for listener in plan.listeners if listener.usable and listener.table(plan.name) == table), hostname
+        (each for each in plan.listeners if each.usable and each.http and each.table(plan.name) == table), hostname
     )
 
 
 def https_owner(plan: GatewayPlan, port: int, hostname: str) -> Listener | None:
     """The one HTTPS listener of a port that a hostname belongs to, and by whose connections it is to be asked for."""
     return _most_specific(https_listeners(plan, port), hostname)
+
+
+def tls_owner(plan: GatewayPlan, port: int, hostname: str) -> Listener | None:
+    """The one listener of a port that takes connections for a server name, be it of protocol HTTPS or TLS."""
+    return _most_specific(
+        (each for each in plan.listeners if each.usable and each.protocol in ("HTTPS", "TLS") and each.port == port),
+        hostname,
+    )
 
 
 def https_listeners(plan: GatewayPlan, port: int) -> Iterator[Listener]:

@@ -254,6 +254,11 @@ class Listener(msgspec.Struct, frozen=True, gc=False):
     terminates: bool = False
     """Whether it ends TLS itself, so that it cannot serve without a certificate."""
 
+    @property
+    def http(self) -> bool:
+        """Whether requests are understood, so that there is a routing table; else connections or datagrams pass."""
+        return self.protocol in ("HTTP", "HTTPS")
+
     def table(self, gateway: Name) -> RouteTable:
         """The routing table that serves this listener, if it is one for HTTP."""
         return _route_table(gateway, self.port, self.id if self.protocol == "HTTPS" else "")

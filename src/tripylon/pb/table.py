@@ -326,6 +326,7 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("envoy.extensions.filters.network.rbac.v3", ("RBAC as RBACNetworkFilter",)),
     ("envoy.extensions.filters.network.tcp_proxy.v3", ("TcpProxy",)),
+    ("envoy.extensions.filters.udp.udp_proxy.v3", ("Route as UdpRoute", "UdpProxyConfig")),
     ("envoy.extensions.http.original_ip_detection.xff.v3", ("XffConfig", "XffTrustedCidrs")),
     ("envoy.extensions.load_balancing_policies.common.v3", ("ConsistentHashingLbConfig", "LocalityLbConfig")),
     ("envoy.extensions.load_balancing_policies.least_request.v3", ("LeastRequest",)),

@@ -7,8 +7,9 @@ would know whose status is out of date. Only built where status is written.
 from __future__ import annotations
 
 from tripylon.findings import Finding
-from tripylon.graph import Derive, Read, Table
+from tripylon.graph import Derive, Graph, Read, Table
 from tripylon.model.routes import ROUTES_BY_LISTENER
+from tripylon.model.stream_plans import STREAMS_BY_LISTENER
 from tripylon.values import Built, Name
 
 ATTACHED: Table[tuple[Name, str], int] = Table("attached routes")
@@ -17,8 +18,13 @@ ATTACHED: Table[tuple[Name, str], int] = Table("attached routes")
 
 def derives() -> tuple[Derive[tuple[Name, str], int], ...]:
     """The step that counts."""
-    return (Derive(ATTACHED, (ROUTES_BY_LISTENER,), _count),)
+    return (Derive(ATTACHED, (ROUTES_BY_LISTENER, STREAMS_BY_LISTENER), _count),)
 
 
 def _count(read: Read, listener: tuple[Name, str]) -> Built[int, Finding] | None:
-    return Built(read.count(ROUTES_BY_LISTENER, listener))
+    return Built(read.count(ROUTES_BY_LISTENER, listener) + read.count(STREAMS_BY_LISTENER, listener))
+
+
+def attached(graph: Graph, listener: tuple[Name, str]) -> int:
+    """The same, where the table is not built."""
+    return graph.group_size(ROUTES_BY_LISTENER, listener) + graph.group_size(STREAMS_BY_LISTENER, listener)

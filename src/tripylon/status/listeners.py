@@ -13,8 +13,8 @@ from tripylon.api.meta import Condition
 from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.model.plan import GatewayPlan, Listener
-from tripylon.model.routes import ROUTES_BY_LISTENER
 from tripylon.model.tls import GATEWAY_TLS
+from tripylon.status.attached import attached
 from tripylon.status.conditions import Programming, Scribe, about, joined, worst
 from tripylon.world.world import REACHED
 
@@ -65,7 +65,7 @@ def judge(
     status = ListenerStatus(
         name=listener.name,
         supported_kinds=tuple(RouteGroupKind(group=group, kind=kind) for group, kind in listener.kinds),
-        attached_routes=graph.group_size(ROUTES_BY_LISTENER, (plan.name, listener.id)),
+        attached_routes=attached(graph, (plan.name, listener.id)),
         conditions=(
             accepted,
             _programmed(listener, state, mine, scribe),

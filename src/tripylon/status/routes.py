@@ -1,4 +1,4 @@
-"""The status of HTTPRoute, GRPCRoute and Backend (Gateway API: RouteParentStatus).
+"""The status of routes of every kind, and of Backend (Gateway API: RouteParentStatus).
 
 One entry for each parentRef that names a gateway of ours, whether it took the route or not. References are judged for
 the route as a whole, so `ResolvedRefs` is written under every parent, also where the route is not accepted.
@@ -14,13 +14,14 @@ from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.model.options import Options
 from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.stream_plans import STREAM_ROUTES
 from tripylon.status.conditions import Scribe, about
 from tripylon.world.world import Route
 
 
 def route_status(graph: Graph, route: Route, scribe: Scribe, options: Options) -> RouteStatus | None:
     """The status of a route: our entries only; None when no parent is ours."""
-    plan = graph.get(ROUTE_PLANS, route.ref)
+    plan = graph.get(ROUTE_PLANS, route.ref) or graph.get(STREAM_ROUTES, route.ref)
     if plan is None or not plan.parents:
         return None
     findings: tuple[Finding, ...] = graph.findings(route.ref)
