@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,38 @@ def test_service_and_load_balancer_reach_every_ready_pod(here: Namespace) -> Non
     name = f"http://echo.{here.name}.svc.cluster.local:8080/by-name"
     here.apply(pods.pod("client", pods.shell_container(f"curl -sS --fail {name}")))
     assert json.loads(here.finished("client"))["path"] == "/by-name"
+
+
+def test_one_load_balancer_port_serves_datagrams_and_streams(here: Namespace) -> None:
+    names = pods.echo_container()["env"]
+    containers = [
+        {"name": kind.lower(), "image": pods.ECHO_IMAGE, "env": [{"name": f"{kind}_ECHO_SERVER", "value": "1"}, *names]}
+        for kind in ("UDP", "TCP")
+    ]
+    ports = [
+        {"name": "datagrams", "port": 5310, "targetPort": 8080, "protocol": "UDP"},
+        {"name": "streams", "port": 5310, "targetPort": 3000, "protocol": "TCP"},
+    ]
+    here.apply(
+        pods.deployment("echo", 2, containers[0], containers=containers),
+        pods.service("echo", 5310, 3000, type="LoadBalancer", ports=ports),
+    )
+    here.rolled_out("echo")
+    here.until(lambda: bool(ingress(here, "echo")), "no load balancer address")
+    place = (ingress(here, "echo")[0]["ip"], 5310)
+    every_pod = {pod["metadata"]["name"] for pod in here.list("pods")}
+    with here.cluster.network():
+        # Each socket has a port of its own, so each is another flow, which goes to any of the pods.
+        here.until(lambda: {datagram_echo(place) for _ in range(20)} == every_pod, "not every pod gets datagrams")
+        with socket.create_connection(place, timeout=5) as connection, connection.makefile("rw") as stream:
+            assert stream.readline() == "Gateway API Test TCP Server\n"
+            stream.write("PING\n")
+            stream.flush()
+            assert stream.readline() == "PONG\n"
+    here.kubectl("delete", "deployment", "echo")
+    here.until(lambda: not here.list("pods"), "the pods stay")
+    with here.cluster.network():
+        here.until(lambda: datagram_echo(place) is None, "datagrams vanish where nobody serves, without a word")
 
 
 def test_static_load_balancer_addresses_are_given_only_within_the_range(here: Namespace) -> None:
@@ -217,6 +250,22 @@ def every_pod_answers(here: Namespace, url: str) -> None:
     here.until(
         lambda: {json.loads(here.curl(url))["pod"] for _ in range(20)} == names, f"not every ready pod answers at {url}"
     )
+
+
+def datagram_echo(place: tuple[str, int]) -> str | None:
+    """The pod that answers a datagram; None when the network says that nobody serves there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
+        connection.settimeout(5)
+        connection.connect(place)
+        try:
+            connection.send(b"hello")
+            answer = json.loads(connection.recv(4096))
+        except TimeoutError:
+            return ""
+        except OSError:
+            return None
+        assert answer["request"] == "hello"
+        return str(answer["pod"])
 
 
 def user_inside(number: int) -> str:

@@ -7,7 +7,8 @@ prints no final verdict. The suite's table says which profile a test belongs to.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -41,14 +42,18 @@ class Table(msgspec.Struct, frozen=True):
     profiles: tuple[Profile, ...]
 
     def home(self, test: Test) -> tuple[str, str]:
-        """The first profile that has all the test's features, and the part: core or extended."""
-        for profile in self.profiles:
-            if set(test.features) <= set(profile.core):
-                return profile.name, "core"
-        for profile in self.profiles:
-            if set(test.features) <= {*profile.core, *profile.extended}:
-                return profile.name, "extended"
-        return NOWHERE
+        """Where the test is listed: the first profile that has it in its core, else the first that has it at all."""
+        places = self.places(test)
+        return next((place for place in places if place[1] == "core"), places[0] if places else NOWHERE)
+
+    def places(self, test: Test) -> list[tuple[str, str]]:
+        """Every profile that has all the test's features, and the part of it that they make: core or extended."""
+        wanted = set(test.features)
+        return [
+            (profile.name, "core" if wanted <= set(profile.core) else "extended")
+            for profile in self.profiles
+            if wanted <= {*profile.core, *profile.extended}
+        ]
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -116,11 +121,10 @@ def read(lines: Iterable[str]) -> Run:
     return Run(tuple(sorted(results.values(), key=lambda result: result.name)), parts, finished)
 
 
-def page(run: Run, table: Table, *, title: str, profiles: Iterable[str]) -> str:
-    """Markdown: totals by profile and part, then every test with its verdict."""
-    rows = by_place(run, table, profiles)
-    lines = [f"# {title}", "", *totals(rows)]
-    for (name, part), results in rows.items():
+def page(run: Run, table: Table, *, title: str, profiles: Sequence[str]) -> str:
+    """Markdown: totals by profile and part, then every test once, with its verdict."""
+    lines = [f"# {title}", "", *totals(run, table, profiles)]
+    for (name, part), results in by_place(run, table, profiles).items():
         lines += ["", f"## {name}, {part}", "", "| test | verdict | seconds |", "|---|---|---|"]
         lines += [f"| {result.name} | {result.verdict} | {result.seconds:.1f} |" for result in results]
     if run.failed_parts:
@@ -128,22 +132,35 @@ def page(run: Run, table: Table, *, title: str, profiles: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def by_place(run: Run, table: Table, profiles: Iterable[str]) -> dict[tuple[str, str], list[Result]]:
-    """The results of the chosen profiles by profile and part, in the suite's order of profiles."""
+def by_place(run: Run, table: Table, profiles: Sequence[str]) -> dict[tuple[str, str], list[Result]]:
+    """The results of the chosen profiles, each where it is listed, in the suite's order of profiles."""
     known = {test.name: test for test in table.tests}
     rows: dict[tuple[str, str], list[Result]] = {}
     for result in run.results:
         place = table.home(known[result.name]) if result.name in known else NOWHERE
         rows.setdefault(place, []).append(result)
-    chosen = tuple(profiles)
-    order = [(name, part) for name in (profile.name for profile in table.profiles) for part in ("core", "extended")]
-    return {place: rows[place] for place in (*order, NOWHERE) if place in rows and place[0] in {*chosen, NOWHERE[0]}}
+    return {place: rows[place] for place in order(table, profiles) if place in rows}
 
 
-def totals(rows: dict[tuple[str, str], list[Result]]) -> list[str]:
-    """A Markdown table: one row for each profile and part."""
-    lines = ["| profile | part | pass | fail | skip |", "|---|---|---|---|---|"]
-    for (name, part), results in rows.items():
-        counts = (str(sum(result.verdict == verdict for result in results)) for verdict in ("pass", "fail", "skip"))
-        lines.append(f"| {name} | {part} | {' | '.join(counts)} |")
-    return lines
+def totals(run: Run, table: Table, profiles: Sequence[str]) -> list[str]:
+    """A Markdown table: one row for each profile and part. A test counts in every profile that has its features."""
+    known = {test.name: test for test in table.tests}
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for result in run.results:
+        places = table.places(known[result.name]) if result.name in known else []
+        for place in places or [NOWHERE]:
+            counts.setdefault(place, Counter())[result.verdict] += 1
+    return [
+        *("| profile | part | pass | fail | skip |", "|---|---|---|---|---|"),
+        *(
+            f"| {' | '.join(place)} | {count['pass']} | {count['fail']} | {count['skip']} |"
+            for place in order(table, profiles)
+            if (count := counts.get(place))
+        ),
+    ]
+
+
+def order(table: Table, profiles: Sequence[str]) -> list[tuple[str, str]]:
+    """The places of the chosen profiles as the suite orders them, then nowhere."""
+    names = [profile.name for profile in table.profiles if profile.name in profiles]
+    return [*((name, part) for name in names for part in ("core", "extended")), NOWHERE]
