@@ -23,6 +23,7 @@ from tripylon.world.grants import may_refer
 from tripylon.world.world import GATEWAYS
 
 _FIELD = "spec.tls.backend.clientCertificateRef"
+_UNTIL_THEN = "until then no backend with a BackendTLSPolicy is reached"
 
 
 def _asking(name: Name, gateway: Gateway) -> Iterable[Name]:
@@ -46,8 +47,11 @@ def plan_client(read: Read, name: Name) -> Built[ClientCertificate, Finding] | N
         return None
     target = _secret_ref(gateway)
     assert target is not None  # the index holds no others
-    fault = _fault(read, gateway, target)
-    usable = fault is None or fault.severity != "error"
+    fault = _reference_fault(read, gateway, target)
+    certificate = read.get(CERTIFICATES, target.key) if fault is None else None
+    if fault is None:
+        fault = _certificate_fault(gateway, target.key, certificate)
+    usable = certificate is not None and bool(certificate.chain)
     return Built(ClientCertificate(name, target.key if usable else None), (fault,) if fault is not None else ())
 
 
@@ -59,30 +63,32 @@ def _secret_ref(gateway: Gateway) -> Ref | None:
     return Ref(ref.group or "", ref.kind or "Secret", ref.namespace or gateway.key.namespace, ref.name)
 
 
-def _fault(read: Read, gateway: Gateway, target: Ref) -> Finding | None:
+def _reference_fault(read: Read, gateway: Gateway, target: Ref) -> Finding | None:
     if (target.group, target.kind) != ("", "Secret"):
-        what = f"refers to a {target.group or 'core'}/{target.kind} for its client certificate"
-        return _finding(gateway, what, "A client certificate must be a Secret of type kubernetes.io/tls", ".kind")
+        what = f"names an object of kind {target.group or 'core'}/{target.kind} as its client certificate"
+        return _finding(gateway, what, f"Name a Secret of type kubernetes.io/tls; {_UNTIL_THEN}", ".kind")
     if not may_refer(read, gateway.ref, target):
-        return _finding(
-            gateway,
-            f"may not use Secret `{target.key}` of another namespace",
+        hint = (
             f"Allow it with a ReferenceGrant in namespace `{target.namespace}` from Gateway of "
-            f"`{gateway.key.namespace}` to Secret",
-            reason="RefNotPermitted",
+            f"`{gateway.key.namespace}` to Secret; {_UNTIL_THEN}"
         )
-    certificate = read.get(CERTIFICATES, target.key)
+        what = f"may not use Secret `{target.key}` of another namespace"
+        return _finding(gateway, what, hint, reason="RefNotPermitted")
+    return None
+
+
+def _certificate_fault(gateway: Gateway, name: Name, certificate: Certificate | None) -> Finding | None:
+    """What is wrong with a certificate, be it shown in spite of it or not."""
     if certificate is None:
-        hint = f"Create Secret `{target.key}` of type kubernetes.io/tls"
-        return _finding(gateway, f"has no client certificate: Secret `{target.key}` does not exist", hint)
-    return _unusable(gateway, certificate)
-
-
-def _unusable(gateway: Gateway, certificate: Certificate) -> Finding | None:
+        hint = f"Create Secret `{name}` of type kubernetes.io/tls; {_UNTIL_THEN}"
+        return _finding(gateway, f"has no client certificate: Secret `{name}` does not exist", hint)
     if not certificate.fault:
         return None
-    hint = "Put a PEM certificate chain into `tls.crt` and its unencrypted key into `tls.key`"
-    return _finding(gateway, f"cannot use Secret `{certificate.name}`: it {certificate.fault}", hint)
+    cure = "Put a PEM certificate chain into `tls.crt` and its unencrypted key into `tls.key`; "
+    if certificate.last_good:
+        what = f"goes on with the client certificate that Secret `{name}` held before: it {certificate.fault} now"
+        return _finding(gateway, what, f"{cure}to have the certificate withdrawn, delete the Secret")
+    return _finding(gateway, f"cannot use Secret `{name}`: it {certificate.fault}", cure + _UNTIL_THEN)
 
 
 def _finding(
@@ -93,7 +99,7 @@ def _finding(
         condition="ResolvedRefs",
         reason=reason,
         message=f"Gateway `{gateway.key}` {what}",
-        hint=f"{hint}; until then no backend with a BackendTLSPolicy is reached",
+        hint=hint,
         field=_FIELD + field,
     )
 

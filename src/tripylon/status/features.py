@@ -9,11 +9,14 @@ from __future__ import annotations
 from tripylon.api.gateway import SupportedFeature
 
 CLAIMS: tuple[tuple[str, str], ...] = (
+    ("BackendTLSPolicy", "a Service that has one is reached by verified TLS: model/backend_policies.py"),
+    ("BackendTLSPolicySANValidation", "`subjectAltNames` are what the backend's certificate is matched with"),
     ("GRPCRoute", "the kind is read and served: model/routes.py"),
     ("GRPCRouteNamedRouteRule", "`rules[].name` is carried to the rule's plan"),
     ("GRPCRouteRequestHeaderModifier", "the filter is the one of HTTPRoute: model/filters.py"),
     ("Gateway", "the kind is read and served: model/gateways.py"),
     ("GatewayAddressEmpty", "an address without value is the one that we bind by default"),
+    ("GatewayBackendClientCertificate", "each Gateway shows its own to backends: model/client_certificates.py"),
     ("GatewayHTTPListenerIsolation", "each hostname of a port has one owner: model/listeners.py"),
     ("GatewayHTTPSListenerDetectMisdirectedRequests", "another listener's host is answered with 421: model/hosts.py"),
     ("GatewayPort8080", "any port may be bound"),
@@ -48,6 +51,11 @@ CLAIMS: tuple[tuple[str, str], ...] = (
     ("HTTPRouteSchemeRedirect", "the filter is passed on whole"),
     ("ListenerSet", "the sets that a Gateway admits add their listeners: model/entries.py"),
     ("ReferenceGrant", "asked for before the target is looked for: world/grants.py"),
+    ("TCPRoute", "the kind is read and served: model/streams.py"),
+    ("TLSRoute", "the kind is read and served: model/streams.py"),
+    ("TLSRouteModeMixed", "each server name of a port is a filter chain of its own, of either mode: envoy/streams.py"),
+    ("TLSRouteModeTerminate", "TLS ends with certificates that come as those of HTTPS do: envoy/downstream_tls.py"),
+    ("UDPRoute", "the kind is read and served: model/streams.py"),
 )
 """(feature, what it rests on), in the order of names; offered everywhere."""
 
