@@ -41,7 +41,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "grpc": "http2",
     "grpc-web": "http2",
 }
-"""What each `appProtocol` means for us; others are refused."""
+"""What each `appProtocol` means for us, in lower case, as case does not matter (RFC 6335); others are refused."""
 PROTOCOLS_BY_TLS: dict[str, Protocol] = PROTOCOLS | {"https": "http1", "kubernetes.io/wss": "http1", "wss": "http1"}
 """The same, for a port that a BackendTLSPolicy has reached by TLS."""
 Stream = Literal["", "tcp", "udp"]
@@ -235,7 +235,7 @@ def _is_host(text: str) -> bool:
 
 
 def _protocol(app_protocol: str, known: dict[str, Protocol]) -> Protocol | Fault:
-    protocol = known.get(app_protocol)
+    protocol = known.get(app_protocol.lower())
     if protocol is None:
         return Fault(
             "UnsupportedProtocol",
