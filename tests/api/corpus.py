@@ -16,8 +16,10 @@ from tripylon.api.validate import validate
 GATEWAY_KINDS = [kind for kind in KINDS if kind.group == GATEWAY_GROUP]
 
 SEED = 20261125
-MADE = {"GatewayClass": 200, "Gateway": 2000, "HTTPRoute": 2500, "GRPCRoute": 1500, "ReferenceGrant": 300}
-DAMAGED = {"GatewayClass": 200, "Gateway": 2500, "HTTPRoute": 3500, "GRPCRoute": 1500, "ReferenceGrant": 300}
+MADE = {"Gateway": 2000, "ListenerSet": 1000, "HTTPRoute": 2500, "GRPCRoute": 1500, "BackendTLSPolicy": 600}
+DAMAGED = {"Gateway": 2500, "ListenerSet": 1000, "HTTPRoute": 3500, "GRPCRoute": 1500, "BackendTLSPolicy": 600}
+FEW = 300
+"""Number of objects made, and of those damaged, of kinds that the tables do not name."""
 
 
 def corpus(kind: Kind, definition: dict[str, Any], manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -28,7 +30,7 @@ def corpus(kind: Kind, definition: dict[str, Any], manifests: list[dict[str, Any
     written += [obj for obj in too_many_matches() if obj["kind"] == kind.name]
     root = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     good = [each for each in written if not validate(kind, each)]
-    for _ in range(MADE[kind.name]):
+    for _ in range(MADE.get(kind.name, FEW)):
         obj = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"name": "x", "namespace": "y"}}
         obj["spec"] = made(root["properties"]["spec"], random, sense=random.choice((1.0, 1.0, 0.97)), depth=0)
         if "status" in root["properties"] and random.random() < 0.2:
@@ -38,7 +40,7 @@ def corpus(kind: Kind, definition: dict[str, Any], manifests: list[dict[str, Any
         yield obj
     yield from written
     yield from single_changes(good, root, random)
-    for _ in range(DAMAGED[kind.name]):
+    for _ in range(DAMAGED.get(kind.name, FEW)):
         yield damaged(random.choice(good), root, random)
 
 

@@ -78,6 +78,8 @@ WORDS = (
     "Get-It",
     "example.com/key",
     "_bad/key",
+    "spiffe://example.com/web",
+    "System",
     "é",
     "line\nbreak",
     "9" * 64,

@@ -53,12 +53,16 @@ def _environment() -> cel.Env:
 
 @cache
 def _expression(rule: str) -> cel.Expression:
-    """Google's CEL lacks Kubernetes' `format` library; the one expression that uses it is written out."""
+    """Google's CEL lacks Kubernetes' libraries `format` and `ip`; the few expressions that use them are written out.
+
+    What `isIP` is asked about fits the pattern of host names, so that it can only be an IPv4 address.
+    """
+    octet = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
     label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
     written_out = rule.replace(
         "!format.dns1123Subdomain().validate(self.split('/')[0]).hasValue()",
         rf"(self.split('/')[0].size() <= 253 && self.split('/')[0].matches(r'^{label}(\.{label})*$'))",
-    )
+    ).replace("isIP(h)", rf"h.matches(r'^({octet}\.){{3}}{octet}$')")
     return _environment().compile(written_out)
 
 

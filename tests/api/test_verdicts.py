@@ -16,8 +16,12 @@ from tripylon.api.kinds import Kind
 from tripylon.api.schema import schema
 from tripylon.api.validate import validate
 
-# The schema's enum refuses such a value before the rule is asked.
-UNREACHABLE = {"self.type in ['Exact','PathPrefix'] || self.type == 'RegularExpression'"}
+UNREACHABLE = (
+    "self.type in ['Exact','PathPrefix'] || self.type == 'RegularExpression'",
+    "self.all(h, !h.contains('*') ",
+    "self.all(h, h.contains('*') ",
+)
+"""Beginnings of rules: the schema's enum or pattern refuses such a value before they are asked."""
 
 
 def test_the_corpus_is_large_and_mixed(objects: dict[str, list[dict[str, Any]]]) -> None:
@@ -41,7 +45,7 @@ def test_same_verdict_as_the_gateway_api(
         if bool(problems) != bool(faults):
             disagreements.append((problems, faults, obj))
     assert disagreements[:3] == []
-    assert "\n".join(sorted(rules(root) - reached - UNREACHABLE)) == ""
+    assert [rule for rule in sorted(rules(root) - reached) if not rule.startswith(UNREACHABLE)] == []
 
 
 @pytest.mark.parametrize("kind", GATEWAY_KINDS, ids=lambda kind: kind.name)
