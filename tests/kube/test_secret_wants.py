@@ -36,6 +36,12 @@ def listener_set(name: str, parent: str, ref: dict[str, str]) -> dict[str, Any]:
     return _object("ListenerSet", name, {"parentRef": {"name": parent}, "listeners": [listener]})
 
 
+def policy(name: str, service: str, *authorities: dict[str, str]) -> dict[str, Any]:
+    target = {"group": "", "kind": "Service", "name": service}
+    validation = {"hostname": "a.example.com", "caCertificateRefs": authorities}
+    return _object("BackendTLSPolicy", name, {"targetRefs": [target], "validation": validation})
+
+
 def _object(kind_name: str, name: str, spec: dict[str, Any], namespace: str = "shop") -> dict[str, Any]:
     metadata = {"name": name, "namespace": namespace, "resourceVersion": "1"}
     return {"apiVersion": kind(kind_name).api_version, "kind": kind_name, "metadata": metadata, "spec": spec}
@@ -75,6 +81,26 @@ def test_certificates_and_authorities_of_backends() -> None:
     assert followed.put(backend("b", {"secretRef": {"name": "client"}, "caCertificateRefs": authorities}))
     assert followed.names == ["shop/ca", "shop/client"]
     assert followed.put(backend("b", None))
+    assert followed.names == []
+
+
+def test_the_certificate_that_a_gateway_shows_to_backends() -> None:
+    followed = Followed()
+    showing = gateway("edge")
+    showing["spec"]["tls"] = {"backend": {"clientCertificateRef": {"name": "client", "namespace": "other"}}}
+    assert followed.put(showing)
+    assert followed.names == ["other/client"]
+
+
+def test_authorities_of_policies_that_concern_a_gateway_of_ours() -> None:
+    followed = Followed()
+    authorities = ({"group": "", "kind": "Secret", "name": "ca"}, {"group": "", "kind": "ConfigMap", "name": "bundle"})
+    followed.put(gateway("edge"))
+    assert not followed.put(policy("p", "web", *authorities)), "no route leads there"
+    rules = [{"backendRefs": [{"name": "web", "port": 443}]}]
+    assert followed.put(_object("HTTPRoute", "r", {"parentRefs": [{"name": "edge"}], "rules": rules}))
+    assert followed.names == ["shop/ca"]
+    assert followed.delete("HTTPRoute", "r")
     assert followed.names == []
 
 

@@ -8,9 +8,10 @@ import pytest
 from tripylon.api.gateway import GatewayStatus, ListenerStatus
 from tripylon.api.meta import Condition
 from tripylon.api.own import BackendStatus
+from tripylon.api.policies import PolicyAncestorStatus, PolicyStatus
 from tripylon.api.refs import ParentReference
 from tripylon.api.routes import RouteParentStatus, RouteStatus
-from tripylon.status.merge import MAX_CONDITIONS, MAX_PARENTS, merge
+from tripylon.status.merge import MAX_ANCESTORS, MAX_CONDITIONS, MAX_PARENTS, merge
 
 OURS = "gateway.tripylon.dev/controller"
 THEIRS = "example.com/other"
@@ -33,6 +34,14 @@ STALE = condition("example.com/Stale", generation=0, reason="Seeded")
 def parent(name: str, controller: str = OURS, *conditions: Condition) -> RouteParentStatus:
     return RouteParentStatus(
         parent_ref=ParentReference(name=name),
+        controller_name=controller,
+        conditions=conditions or (condition("Accepted"),),
+    )
+
+
+def ancestor(name: str, controller: str = OURS, *conditions: Condition) -> PolicyAncestorStatus:
+    return PolicyAncestorStatus(
+        ancestor_ref=ParentReference(name=name),
         controller_name=controller,
         conditions=conditions or (condition("Accepted"),),
     )
@@ -104,6 +113,30 @@ def test_a_route_that_left_us_keeps_only_others_entries() -> None:
     assert merge(RouteStatus(parents=(foreign, parent("edge"))), None, OURS) == RouteStatus(parents=(foreign,))
     assert merge(RouteStatus(parents=(foreign,)), None, OURS) is None
     assert merge(None, None, OURS) is None
+
+
+def test_other_controllers_ancestors_stay_and_there_are_at_most_sixteen() -> None:
+    foreign = ancestor("edge", THEIRS, condition("Accepted", "False", generation=7))
+    before = PolicyStatus(ancestors=(ancestor("old"), foreign, ancestor("edge", OURS, condition("Accepted", "False"))))
+    wanted = PolicyStatus(ancestors=(ancestor("edge"), ancestor("new")))
+    assert merge(before, wanted, OURS) == PolicyStatus(ancestors=(foreign, ancestor("edge"), ancestor("new")))
+    assert merge(before, None, OURS) == PolicyStatus(ancestors=(foreign,))
+    assert (
+        merge(PolicyStatus(ancestors=(ancestor("a"), foreign)), PolicyStatus(ancestors=(ancestor("a"),)), OURS) is None
+    )
+    assert merge(None, wanted, OURS) == wanted
+
+    others = tuple(ancestor(f"g{i}", THEIRS) for i in range(MAX_ANCESTORS - 1))
+    merged = merge(PolicyStatus(ancestors=others), wanted, OURS)
+    assert merged == PolicyStatus(ancestors=(*others, ancestor("edge")))
+    assert merge(merged, wanted, OURS) is None, "what there is no room for is not tried again and again"
+
+
+def test_a_policy_is_not_written_over_a_later_generation() -> None:
+    before = PolicyStatus(ancestors=(ancestor("edge", OURS, condition("Accepted", generation=3)),))
+    assert (
+        merge(before, PolicyStatus(ancestors=(ancestor("edge", OURS, condition("Accepted", "False")),)), OURS) is None
+    )
 
 
 def test_a_gateway_that_left_us_is_not_touched() -> None:

@@ -1,4 +1,5 @@
-"""Which Secrets are needed: those that Backends name, Gateways of ours, and ListenerSets that such a Gateway lets in.
+"""Which Secrets are needed: those that Backends name, Gateways of ours, ListenerSets that such a Gateway lets in, and
+BackendTLSPolicies that concern one.
 
 Where not all Secrets may be listed, these are followed one by one. Kept up by what changes, so that a change costs as
 much as the objects in it. The invariant: nobody else's object has a Secret read.
@@ -12,12 +13,15 @@ from collections.abc import Iterator
 from tripylon.api.gateway import Gateway
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import GATEWAY_GROUP, Resource
-from tripylon.api.own import OWN_GROUP, Backend
+from tripylon.api.own import OWN_GROUP, Backend, BackendCAReference
+from tripylon.api.policies import BackendTLSPolicy
+from tripylon.api.refs import LocalObjectReference, SecretObjectReference
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
+from tripylon.model.policy_ancestors import ANCESTORS
 from tripylon.values import Ref
-from tripylon.world.world import BACKENDS, GATEWAYS, LISTENER_SETS
+from tripylon.world.world import BACKEND_TLS_POLICIES, BACKENDS, GATEWAYS, LISTENER_SETS
 
 
 class SecretWants:
@@ -42,6 +46,9 @@ class SecretWants:
             plan = graph.get(LISTENER_SET_PLANS, name)
             set_ = graph.get(LISTENER_SETS, name) if plan is not None and plan.admitted else None
             differs |= self._take(Ref(GATEWAY_GROUP, "ListenerSet", *name), set_)
+        for name in changes.keys(BACKEND_TLS_POLICIES) | changes.keys(ANCESTORS):
+            policy = graph.get(BACKEND_TLS_POLICIES, name) if graph.get(ANCESTORS, name) else None
+            differs |= self._take(Ref(GATEWAY_GROUP, "BackendTLSPolicy", *name), policy)
         for name in changes.keys(BACKENDS):
             differs |= self._take(Ref(OWN_GROUP, "Backend", *name), graph.get(BACKENDS, name))
         return differs
@@ -66,14 +73,23 @@ class SecretWants:
 
 def _named(resource: Resource) -> Iterator[Ref]:
     namespace = resource.metadata.namespace
+    for ref in _references(resource):
+        if (ref.group, ref.kind or "Secret") == ("", "Secret"):
+            elsewhere = ref.namespace if isinstance(ref, SecretObjectReference) else ""
+            yield Ref("", "Secret", elsewhere or namespace, ref.name)
+    if isinstance(resource, Backend) and resource.spec.tls is not None and resource.spec.tls.secret_ref is not None:
+        yield Ref("", "Secret", namespace, resource.spec.tls.secret_ref.name)
+
+
+def _references(resource: Resource) -> Iterator[SecretObjectReference | LocalObjectReference | BackendCAReference]:
+    """What an object names as certificate or as authority, of whatever kind."""
     if isinstance(resource, Gateway | ListenerSet):
         for listener in resource.spec.listeners:
-            for ref in listener.tls.certificate_refs if listener.tls is not None else ():
-                if (ref.group, ref.kind or "Secret") == ("", "Secret"):
-                    yield Ref("", "Secret", ref.namespace or namespace, ref.name)
-    if isinstance(resource, Backend) and (tls := resource.spec.tls) is not None:
-        if tls.secret_ref is not None:
-            yield Ref("", "Secret", namespace, tls.secret_ref.name)
-        for authority in tls.ca_certificate_refs:
-            if authority.kind == "Secret":
-                yield Ref("", "Secret", namespace, authority.name)
+            yield from listener.tls.certificate_refs if listener.tls is not None else ()
+    if isinstance(resource, Gateway) and resource.spec.tls is not None and resource.spec.tls.backend is not None:
+        client = resource.spec.tls.backend.client_certificate_ref
+        yield from (client,) if client is not None else ()
+    if isinstance(resource, BackendTLSPolicy):
+        yield from resource.spec.validation.ca_certificate_refs
+    if isinstance(resource, Backend) and resource.spec.tls is not None:
+        yield from resource.spec.tls.ca_certificate_refs

@@ -29,12 +29,16 @@ WORST_FIRST = (
     "ProtocolConflict",
     "HostnameConflict",
     "PortUnavailable",
+    # policies: one that is not in force is not told what else is wrong with it first
+    "Conflicted",
     "NoValidCACertificate",
+    "TargetNotFound",
     # references: a refusal tells least, so it goes before what was found out about the target
     "RefNotPermitted",
     "InvalidKind",
     "InvalidCertificateRef",
     "InvalidClientCertificateRef",
+    "InvalidCACertificateRef",
     "BackendNotFound",
     "UnsupportedProtocol",
     "InvalidRouteKinds",
