@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message_factory import GetMessageClass
 from tests.cases.harness import NOW, Outcome, by_name
-from tests.cases.words import host_lines, host_name
+from tests.cases.words import host_lines, host_name, stream_line, stream_name
 
 from tripylon.api.gateway import GatewayClassStatus, GatewayStatus, ListenerStatus
 from tripylon.api.listener_sets import ListenerSetStatus
@@ -23,6 +23,7 @@ from tripylon.api.routes import RouteStatus
 from tripylon.envoy.static import decode
 from tripylon.findings import Finding
 from tripylon.model.hosts import HOSTS
+from tripylon.model.stream_plans import STREAMS
 from tripylon.pb import pool
 from tripylon.status.desired import Status, desired
 
@@ -42,6 +43,8 @@ def actual(outcome: Outcome, expect: dict[str, Any]) -> dict[str, Any]:
         made["status"] = _statuses(outcome, wanted["status"])
     if "hosts" in wanted:
         made["hosts"] = _hosts(outcome, wanted["hosts"])
+    if "streams" in wanted:
+        made["streams"] = _streams(outcome, wanted["streams"])
     if "xds" in wanted:
         made["xds"] = _xds(outcome, wanted["xds"])
     return made
@@ -204,6 +207,13 @@ def _hosts(outcome: Outcome, wanted: dict[str, Any]) -> dict[str, Any]:
     if not wanted:
         return dict(sorted(hosts.items()))
     return {name: hosts.get(name, "none") for name in wanted}
+
+
+def _streams(outcome: Outcome, wanted: dict[str, Any]) -> dict[str, Any]:
+    streams = {stream_name(key): stream_line(plan) for key, plan in outcome.graph.rows(STREAMS).items()}
+    if not wanted:
+        return dict(sorted(streams.items()))
+    return {name: streams.get(name, "none") for name in wanted}
 
 
 def _xds(outcome: Outcome, wanted: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tripylon.model.plan import (
     RulePlan,
     Value,
 )
+from tripylon.model.stream_plans import StreamKey, StreamPlan
 
 
 def host_name(key: HostKey) -> str:
@@ -32,6 +33,19 @@ def host_name(key: HostKey) -> str:
 
 def host_lines(plan: HostPlan) -> list[str]:
     return ["421"] if plan.misdirected else [_line(entry) for entry in plan.entries]
+
+
+def stream_name(key: StreamKey) -> str:
+    """`gateway:port/listener`, and for TLS the server name behind it."""
+    place = f"{_name(key.gateway.namespace, key.gateway.name)}:{key.port}/{key.listener}"
+    return f"{place} {key.hostname or '*'}" if key.protocol == "TLS" else place
+
+
+def stream_line(plan: StreamPlan) -> str:
+    """`route -> where connections or sessions go`."""
+    shares = [(each.weight, _cluster(each.cluster) if each.cluster is not None else "nowhere") for each in plan.shares]
+    where = " | ".join(f"{weight} {target}" for weight, target in shares) if len(shares) > 1 else ""
+    return f"{_name(plan.route.namespace, plan.route.name)} -> {where or (shares[0][1] if shares else 'nowhere')}"
 
 
 def _line(entry: RouteEntry) -> str:

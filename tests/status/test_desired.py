@@ -28,7 +28,7 @@ EDGE: dict[str, Any] = {
         "listeners": [
             {"name": "a", "port": 80, "protocol": "HTTP"},
             {"name": "b", "port": 81, "protocol": "HTTP"},
-            {"name": "odd", "port": 82, "protocol": "UDP"},
+            {"name": "odd", "port": 82, "protocol": "example.com/odd"},
         ],
     },
 }
