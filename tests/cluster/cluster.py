@@ -4,6 +4,9 @@ A cluster is one process tree in namespaces of its own (network, mounts, process
 supervisor. All its addresses exist only in there, so clusters do not disturb each other, and when the supervisor ends
 the kernel ends everything else: processes, mounts, addresses and rules. What runs "inside" is started through
 `Cluster.run`; `Cluster.kubectl` and `Cluster.apply` are the usual ways to talk to the API.
+
+An ordinary user's cluster lies in a user namespace besides. That has one user only: every program runs as its root,
+whatever a pod's `runAsUser` says, and containers see the machine's tree for reading, with a /tmp of their own.
 """
 
 from __future__ import annotations
