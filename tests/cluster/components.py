@@ -10,6 +10,8 @@ HOST = "10.244.0.1"
 PODS, SERVICES, LOAD_BALANCERS = "10.244.0.0/16", "10.96.0.0/16", "10.250.0.0/24"
 API_SERVICE = "10.96.0.1"
 CERTIFICATE_NAMES = (f"{HOST}:6443", HOST, "127.0.0.1", API_SERVICE)
+TRUST_BUNDLES = "certificates.k8s.io/v1beta1/clustertrustbundles"
+"""A built-in kind that may hold trusted certificates, off by default at this version of Kubernetes."""
 
 NETWORK = f"""
 echo 1 > /proc/sys/net/ipv4/ip_forward
@@ -81,6 +83,7 @@ def apiserver_flags(pki: Path) -> list[str]:
         *("--service-account-key-file", f"{pki}/service-account.pub"),
         *("--service-account-signing-key-file", f"{pki}/service-account.key"),
         *("--service-cluster-ip-range", SERVICES),
+        *("--feature-gates", "ClusterTrustBundle=true", "--runtime-config", f"{TRUST_BUNDLES}=true"),
         # The taint of a node that is not ready would stay: no node lifecycle controller runs.
         *("--disable-admission-plugins", "TaintNodesByCondition"),
         *("--kubelet-client-certificate", f"{pki}/admin.crt", "--kubelet-client-key", f"{pki}/admin.key"),
