@@ -26,6 +26,9 @@ VERSIONS = {
     "GatewayClass": f"{GATEWAY_GROUP}/v1",
     "HTTPRoute": f"{GATEWAY_GROUP}/v1",
     "GRPCRoute": f"{GATEWAY_GROUP}/v1",
+    "TLSRoute": f"{GATEWAY_GROUP}/v1",
+    "TCPRoute": f"{GATEWAY_GROUP}/v1",
+    "UDPRoute": f"{GATEWAY_GROUP}/v1",
     "ReferenceGrant": f"{GATEWAY_GROUP}/v1",
     "EndpointSlice": "discovery.k8s.io/v1",
     "Backend": "gateway.tripylon.dev/v1alpha1",
@@ -111,7 +114,7 @@ class Places:
             metadata.setdefault("namespace", DEFAULT_NAMESPACE)
         if kind == "Gateway":
             self._complete_gateway(f"{metadata['namespace']}/{metadata['name']}", filled["spec"])
-        elif kind in {"HTTPRoute", "GRPCRoute"}:
+        elif kind.endswith("Route"):
             for parent in filled["spec"].get("parentRefs", []):
                 if "port" in parent:
                     parent["port"] = self.port(parent["port"])
