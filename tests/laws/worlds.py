@@ -33,6 +33,7 @@ VERSIONS = {
     "HTTPRoute": f"{GATEWAY_API}/v1",
     "GRPCRoute": f"{GATEWAY_API}/v1",
     "ReferenceGrant": f"{GATEWAY_API}/v1",
+    "BackendTLSPolicy": f"{GATEWAY_API}/v1",
     "Backend": f"{OWN}/v1alpha1",
     "EndpointSlice": "discovery.k8s.io/v1",
 }
@@ -136,12 +137,12 @@ LISTENERS = st.builds(
     one([], [], [], [{"kind": "HTTPRoute"}], [{"kind": "GRPCRoute"}, {"kind": "TCPRoute"}]),
 )
 GATEWAYS = st.builds(
-    lambda space, name, class_, listeners, addresses, created: make(
+    lambda space, name, class_, listeners, addresses, created, shown: make(
         "Gateway",
         space,
         name,
         created=created,
-        spec={"gatewayClassName": class_, "listeners": listeners, "addresses": addresses},
+        spec={"gatewayClassName": class_, "listeners": listeners, "addresses": addresses, **shown},
     ),
     one(*SPACES[:2]),
     one("edge", "inner"),
@@ -149,6 +150,7 @@ GATEWAYS = st.builds(
     few(LISTENERS, 1, 4, key=lambda listener: listener["name"]),
     one([], [], [{"value": "127.0.0.2"}], [{"type": "Hostname", "value": "x.org"}]),
     one(*AGES),
+    st.one_of(st.just({}), st.builds(lambda ref: {"tls": {"backend": {"clientCertificateRef": ref}}}, _SECRET_REFS)),
 )
 CLASSES = st.builds(
     lambda name, controller: make("GatewayClass", "", name, spec={"controllerName": controller}),
@@ -217,6 +219,29 @@ CONFIG_MAPS = st.builds(
     lambda space, index: make("ConfigMap", space, "authority", data={"ca.crt": certificates()[index][0]}),
     one(*SPACES[:2]),
     one(0, 1, 3),
+)
+_AUTHORITIES = one(
+    *({"caCertificateRefs": [{"group": "", "kind": kind, "name": "authority"}]} for kind in ("ConfigMap", "Secret")),
+    {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": name} for name in ("missing", "authority")]},
+    *({"wellKnownCACertificates": "System"}, {"wellKnownCACertificates": "example.com/odd"}),
+)
+POLICIES = st.builds(
+    lambda space, name, targets, authorities, names, created: make(
+        "BackendTLSPolicy",
+        space,
+        name,
+        created=created,
+        spec={
+            "targetRefs": [{"group": "", "kind": "Service", **target} for target in targets],
+            "validation": {"hostname": "in.example.net", **authorities, **names},
+        },
+    ),
+    one(*SPACES[:2]),
+    one("p1", "p2", "p3"),
+    few(one({"name": "web"}, {"name": "api"}, {"name": "web", "sectionName": "http"}), 1, 2, key=str),
+    _AUTHORITIES,
+    one({}, {"subjectAltNames": [{"type": "URI", "uri": "spiffe://x.org/web"}]}),
+    one(*AGES),
 )
 NAMESPACES = st.builds(
     lambda name, labels: make("Namespace", "", name, labels=labels), one(*SPACES), one({}, {"team": "red"})
@@ -359,7 +384,7 @@ GRPC_ROUTES = routes("GRPCRoute", GRPC_RULES)
 # --- Worlds -------------------------------------------------------------------------------------------------
 
 _LESS = st.one_of(CLASSES, SECRETS, CONFIG_MAPS, NAMESPACES, GRANTS)
-_MORE = st.one_of(SERVICE_OBJECTS, SLICES, GATEWAYS, BACKENDS)
+_MORE = st.one_of(SERVICE_OBJECTS, SLICES, GATEWAYS, BACKENDS, POLICIES)
 ROUTES = st.one_of(HTTP_ROUTES, HTTP_ROUTES, GRPC_ROUTES)
 OTHERS = st.one_of(_MORE, _LESS)
 OBJECTS = st.one_of(HTTP_ROUTES, HTTP_ROUTES, GRPC_ROUTES, _MORE, _LESS)
