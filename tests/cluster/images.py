@@ -51,6 +51,7 @@ def envoy_binary() -> Path:
 
 
 def controller_environment() -> dict[str, str]:
-    """A real image holds Envoy's descriptors already; here they are in the project's cache, once something ran."""
+    """The code of this checkout; a real image also holds Envoy's descriptors, here the project's cache does."""
     cache = Path(os.environ.get("TRIPYLON_CACHE_DIR") or ROOT / ".cache" / "tripylon")
-    return {"TRIPYLON_CACHE_DIR": str(cache)} if cache.exists() else {}
+    code = {"PYTHONPATH": str(ROOT / "src")}
+    return {**code, "TRIPYLON_CACHE_DIR": str(cache)} if cache.exists() else code

@@ -19,9 +19,10 @@ from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
 from tripylon.model.backend_policies import AUTHORITIES
 from tripylon.model.backends import CLUSTERS, CLUSTERS_BY_CLIENT, CLUSTERS_BY_POLICY, ENDPOINTS, OWN_GROUP
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES, host_reached
+from tripylon.model.frontend_tls import CLIENT_AUTHORITIES
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.plan import ClusterKey, ClusterPlan, GatewayPlan, HostKey, RouteTable
+from tripylon.model.plan import ClusterKey, ClusterPlan, FrontendKey, GatewayPlan, HostKey, RouteTable
 from tripylon.model.stream_plans import SESSIONS, STREAMS, STREAMS_BY_SOCKET, StreamKey
 from tripylon.model.tls import CERTIFICATES, GATEWAY_TLS, TLS_BY_SECRET
 from tripylon.values import Built, Name, Ref
@@ -31,6 +32,7 @@ CLUSTER_RESOURCES: Table[ClusterKey, Resource] = Table("cluster resources")
 ENDPOINT_RESOURCES: Table[ClusterKey, Resource] = Table("endpoint resources")
 SECRET_RESOURCES: Table[Name, Resource] = Table("secret resources")
 AUTHORITY_RESOURCES: Table[Name, Resource] = Table("authority resources")
+CLIENT_AUTHORITY_RESOURCES: Table[FrontendKey, Resource] = Table("client authority resources")
 SESSION_RESOURCES: Table[StreamKey, Resource] = Table("session cluster resources")
 SESSION_ENDPOINT_RESOURCES: Table[StreamKey, Resource] = Table("session endpoint resources")
 LISTENER_RESOURCES: Table[ListenerKey, Resource] = Table("listener resources")
@@ -70,6 +72,7 @@ TABLES: tuple[Emitted, ...] = (
     Emitted(EDS, ENDPOINT_RESOURCES, names.cluster),
     Emitted(SDS, SECRET_RESOURCES, names.secret),
     Emitted(SDS, AUTHORITY_RESOURCES, names.authorities),
+    Emitted(SDS, CLIENT_AUTHORITY_RESOURCES, names.client_authorities),
     Emitted(CDS, SESSION_RESOURCES, names.stream),
     Emitted(EDS, SESSION_ENDPOINT_RESOURCES, names.stream),
     Emitted(LDS, LISTENER_RESOURCES, lambda key: names.listener(*key)),
@@ -104,6 +107,7 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
         Derive(ENDPOINT_RESOURCES, (ENDPOINTS,), _endpoints),
         Derive(SECRET_RESOURCES, (TLS_BY_SECRET, CLUSTERS_BY_CLIENT), _secret),
         Derive(AUTHORITY_RESOURCES, (CLUSTERS_BY_POLICY,), _authorities),
+        Derive(CLIENT_AUTHORITY_RESOURCES, (CLIENT_AUTHORITIES,), _client_authorities),
         Derive(SESSION_RESOURCES, (SESSIONS,), _sessions_cluster),
         Derive(SESSION_ENDPOINT_RESOURCES, (SESSIONS,), _sessions_endpoints),
         Derive(LISTENER_RESOURCES, (GATEWAYS_BY_SOCKET,), listener),
@@ -182,6 +186,13 @@ def _secret(read: Read, name: Name) -> Built[Resource, Finding] | None:
     if certificate is None or not certificate.chain:
         return None
     return Built(make_resource(SDS, names.secret(name), to_bytes(secrets.secret(certificate))))
+
+
+def _client_authorities(read: Read, key: FrontendKey) -> Built[Resource, Finding] | None:
+    plan = read.get(CLIENT_AUTHORITIES, key)
+    if plan is None:
+        return None
+    return Built(make_resource(SDS, names.client_authorities(key), to_bytes(secrets.client_authorities(plan))))
 
 
 def _authorities(read: Read, name: Name) -> Built[Resource, Finding] | None:

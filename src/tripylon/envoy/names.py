@@ -7,7 +7,7 @@ two, so the parts are unambiguous.
 
 from __future__ import annotations
 
-from tripylon.model.plan import ClusterKey, HostKey, Protocol, RouteTable
+from tripylon.model.plan import ClusterKey, FrontendKey, HostKey, Protocol, RouteTable
 from tripylon.model.stream_plans import StreamKey
 from tripylon.values import Name
 
@@ -122,6 +122,21 @@ def parse_secret(text: str) -> Name | None:
 def authorities(policy: Name) -> str:
     """`authorities/namespace/policy`: what a BackendTLSPolicy's backends are verified by, as SDS names it."""
     return f"authorities/{policy}"
+
+
+def client_authorities(key: FrontendKey) -> str:
+    """`clients/namespace/gateway`, with `/port` for settings of a port's own: whom clients' certificates come from."""
+    return f"clients/{key.gateway}/{key.port}" if key.port else f"clients/{key.gateway}"
+
+
+def parse_client_authorities(text: str) -> FrontendKey | None:
+    """The settings of an SDS name; None when it is none of ours."""
+    match text.split("/"):
+        case ["clients", namespace, gateway]:
+            return FrontendKey(Name(namespace, gateway), 0)
+        case ["clients", namespace, gateway, port] if port.isdigit():
+            return FrontendKey(Name(namespace, gateway), int(port))
+    return None
 
 
 def parse_authorities(text: str) -> Name | None:

@@ -121,6 +121,9 @@ def changed(graph: Graph, changes: Changes) -> dict[Name, Named]:
     for table, name in ((PLACED_SECRETS, names.secret), (PLACED_AUTHORITIES, names.authorities)):
         for place in changes.keys(table):
             note(place.gateway, SDS, name(place.key), graph.get(table, place))
+    for clients in changes.keys(emit.CLIENT_AUTHORITY_RESOURCES):
+        resource = graph.get(emit.CLIENT_AUTHORITY_RESOURCES, clients)
+        note(clients.gateway, SDS, names.client_authorities(clients), resource)
     for listener in changes.keys(emit.LISTENER_RESOURCES):
         note(listener.gateway, LDS, names.listener(*listener), graph.get(emit.LISTENER_RESOURCES, listener))
     for url, sessions in ((CDS, emit.SESSION_RESOURCES), (EDS, emit.SESSION_ENDPOINT_RESOURCES)):

@@ -18,9 +18,9 @@ from tripylon.graph import Derive, Read, Table
 from tripylon.model.backends import CLUSTERS_BY_CLIENT, ROUTES_BY_CLUSTER
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.plan import GatewayTls, HostKey, Listener
+from tripylon.model.plan import FrontendKey, GatewayTls, HostKey, Listener
 from tripylon.model.stream_plans import STREAMS, STREAMS_BY_CLUSTER
-from tripylon.model.tls import TLS_BY_SECRET
+from tripylon.model.tls import GATEWAY_TLS, TLS_BY_SECRET
 from tripylon.values import Built, Name, Ref
 from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, VHDS
 
@@ -79,6 +79,9 @@ def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
 def _on_sds(read: Read, name: str, words: str) -> Iterator[Finding]:
     """A certificate, by whomever it is presented, or authorities."""
     secret, policy = names.parse_secret(name), names.parse_authorities(name)
+    clients = names.parse_client_authorities(name)
+    if clients is not None:
+        yield from _on_clients(read, clients, words)
     if policy is not None:
         yield _on_policy(policy, words)
     for tls in read.lookup(TLS_BY_SECRET, secret) if secret is not None else ():
@@ -115,6 +118,16 @@ def _on_secret(read: Read, tls: GatewayTls, secret: Name | None, words: str) -> 
     for listener in plan.listeners if plan is not None else ():
         if listener.id in presenting:
             yield _on_listener(tls.name, listener, f"cannot use Secret `{secret}`", words)
+
+
+def _on_clients(read: Read, key: FrontendKey, words: str) -> Iterator[Finding]:
+    plan, tls = read.get(GATEWAY_PLANS, key.gateway), read.get(GATEWAY_TLS, key.gateway)
+    checking = (
+        {each.listener for each in tls.listeners if each.clients and each.clients.authorities == key} if tls else ()
+    )
+    for listener in plan.listeners if plan is not None else ():
+        if listener.id in checking:
+            yield _on_listener(key.gateway, listener, "cannot check clients", words)
 
 
 def _on_client(gateway: Name, what: str, words: str) -> Finding:

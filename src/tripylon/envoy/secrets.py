@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tripylon.envoy import names
-from tripylon.model.plan import Certificate
-from tripylon.pb.messages import Secret
+from tripylon.model.plan import Certificate, ClientAuthorities
+from tripylon.pb.messages import CertificateValidationContext, Secret
 from tripylon.values import Name
 
 
@@ -20,4 +20,14 @@ def authorities(policy: Name, bundle: bytes) -> Secret:
     """The authorities by which the backends of a BackendTLSPolicy are verified."""
     built = Secret(name=names.authorities(policy))
     built.validation_context.trusted_ca.inline_bytes = bundle
+    return built
+
+
+def client_authorities(plan: ClientAuthorities) -> Secret:
+    """Whom the certificates of clients must come from, and whether others are let in all the same."""
+    built = Secret(name=names.client_authorities(plan.key))
+    context = built.validation_context
+    context.trusted_ca.inline_bytes = plan.bundle
+    if plan.insecure:
+        context.trust_chain_verification = CertificateValidationContext.ACCEPT_UNTRUSTED
     return built

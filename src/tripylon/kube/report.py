@@ -22,6 +22,7 @@ import structlog
 
 from tripylon.api.gateway import Gateway, GatewayStatus
 from tripylon.api.kinds import DecodeError, Kind, decode, kind_of
+from tripylon.api.listener_sets import ListenerSet, ListenerSetStatus
 from tripylon.api.meta import Resource
 from tripylon.graph import Changes, Graph
 from tripylon.kube.concerned import concerned, gateway_ref, is_reported
@@ -244,14 +245,14 @@ class Reporter:
         current: Resource = msgspec.structs.replace(resource, status=previous)
         now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         wanted = desired(self._engine.graph, current, options=self._options, programming=self._engine, now=now)
-        if isinstance(resource, Gateway) and self._is_passing(resource, previous, wanted):
+        if isinstance(resource, Gateway | ListenerSet) and self._is_passing(resource, previous, wanted):
             return []
         whole = merge(previous, wanted, self._options.controller_name)
         return [] if whole is None else operations(previous, whole)
 
-    def _is_passing(self, gateway: Gateway, previous: Status | None, wanted: Status | None) -> bool:
-        """Whether what is wanted may well be another thing in a moment; then the Gateway is looked at again."""
-        ref, now = gateway.ref, asyncio.get_running_loop().time()
+    def _is_passing(self, resource: Gateway | ListenerSet, previous: Status | None, wanted: Status | None) -> bool:
+        """Whether what is wanted may well be another thing in a moment; then it is looked at again."""
+        ref, now = resource.ref, asyncio.get_running_loop().time()
         waits_for = _missing(wanted)
         if not waits_for:
             self._held_until.pop(ref, None)
@@ -288,7 +289,8 @@ class Reporter:
                     for name, plan in plans.items()
                 },
             )
-            self.mark(gateway_ref(name) for name, now in self._programmed.items() if before.get(name) != now)
+            for name in (name for name, now in self._programmed.items() if before.get(name) != now):
+                self.mark((gateway_ref(name), *dict.fromkeys(each.holder for each in plans[name].listeners)))
 
     # --- Writing -------------------------------------------------------------------------------------------------
 
@@ -395,18 +397,20 @@ def _decoded(kind: Kind, found: dict[str, Any]) -> Resource | None:
 
 
 def _missing(status: Status | None) -> str:
-    """Why a Gateway is not programmed, if it may be in a moment: proxies or an address are awaited."""
-    for condition in status.conditions if isinstance(status, GatewayStatus) else ():
+    """Why a Gateway or ListenerSet is not programmed, if it may be in a moment: proxies or an address are awaited."""
+    if not isinstance(status, GatewayStatus | ListenerSetStatus):
+        return ""
+    for condition in status.conditions:
         if condition.type == "Programmed" and condition.reason in ("Pending", "AddressNotAssigned"):
             return condition.reason
     pending = (
         condition.reason == "Pending"
-        for listener in (status.listeners if isinstance(status, GatewayStatus) else ())
+        for listener in status.listeners
         for condition in listener.conditions
     )
     return "Pending" if any(pending) else ""
 
 
 def _status_of(status: Status | None, type: str) -> str:
-    conditions = status.conditions if isinstance(status, GatewayStatus) else ()
+    conditions = status.conditions if isinstance(status, GatewayStatus | ListenerSetStatus) else ()
     return next((each.status for each in conditions if each.type == type), "")

@@ -15,13 +15,15 @@ from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import GATEWAY_GROUP, Resource
 from tripylon.api.own import OWN_GROUP, Backend, BackendCAReference
 from tripylon.api.policies import BackendTLSPolicy
-from tripylon.api.refs import LocalObjectReference, SecretObjectReference
+from tripylon.api.refs import LocalObjectReference, ObjectReference, SecretObjectReference
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.model.policy_ancestors import ANCESTORS
 from tripylon.values import Ref
 from tripylon.world.world import BACKEND_TLS_POLICIES, BACKENDS, GATEWAYS, LISTENER_SETS
+
+_Reference = SecretObjectReference | ObjectReference | LocalObjectReference | BackendCAReference
 
 
 class SecretWants:
@@ -75,13 +77,13 @@ def _named(resource: Resource) -> Iterator[Ref]:
     namespace = resource.metadata.namespace
     for ref in _references(resource):
         if (ref.group, ref.kind or "Secret") == ("", "Secret"):
-            elsewhere = ref.namespace if isinstance(ref, SecretObjectReference) else ""
+            elsewhere = ref.namespace if isinstance(ref, SecretObjectReference | ObjectReference) else ""
             yield Ref("", "Secret", elsewhere or namespace, ref.name)
     if isinstance(resource, Backend) and resource.spec.tls is not None and resource.spec.tls.secret_ref is not None:
         yield Ref("", "Secret", namespace, resource.spec.tls.secret_ref.name)
 
 
-def _references(resource: Resource) -> Iterator[SecretObjectReference | LocalObjectReference | BackendCAReference]:
+def _references(resource: Resource) -> Iterator[_Reference]:
     """What an object names as certificate or as authority, of whatever kind."""
     if isinstance(resource, Gateway | ListenerSet):
         for listener in resource.spec.listeners:
@@ -89,6 +91,10 @@ def _references(resource: Resource) -> Iterator[SecretObjectReference | LocalObj
     if isinstance(resource, Gateway) and resource.spec.tls is not None and resource.spec.tls.backend is not None:
         client = resource.spec.tls.backend.client_certificate_ref
         yield from (client,) if client is not None else ()
+    if isinstance(resource, Gateway) and resource.spec.tls is not None and resource.spec.tls.frontend is not None:
+        frontend = resource.spec.tls.frontend
+        for config in (frontend.default, *(each.tls for each in frontend.per_port)):
+            yield from config.validation.ca_certificate_refs if config.validation is not None else ()
     if isinstance(resource, BackendTLSPolicy):
         yield from resource.spec.validation.ca_certificate_refs
     if isinstance(resource, Backend) and resource.spec.tls is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tripylon.api.gateway import Gateway
 from tripylon.findings import Finding
 from tripylon.model.entries import Entry, about_listener, by_port
 from tripylon.model.listeners import sharing_names
@@ -33,16 +32,16 @@ Refused = dict[str, tuple[Finding, ...]]
 """Ids of the listeners that are refused, with the findings that say why."""
 
 
-def refused(gateway: Gateway, listeners: tuple[Entry, ...], options: Options) -> Refused:
+def refused(listeners: tuple[Entry, ...], options: Options) -> Refused:
     """Listeners that cannot be served whatever other gateways want: each for itself, then the ones that clash."""
-    alone = {each.id: found for each in listeners if (found := tuple(_faults(gateway, each, options)))}
+    alone = {each.id: found for each in listeners if (found := tuple(_faults(each, options)))}
     return alone | _conflicts(tuple(each for each in listeners if each.id not in alone))
 
 
 # --- Each for itself -----------------------------------------------------------------------------------------------
 
 
-def _faults(gateway: Gateway, entry: Entry, options: Options) -> Iterator[Finding]:
+def _faults(entry: Entry, options: Options) -> Iterator[Finding]:
     listener = entry.spec
     if listener.protocol not in ROUTE_KINDS:
         yield about_listener(
@@ -71,15 +70,6 @@ def _faults(gateway: Gateway, entry: Entry, options: Options) -> Iterator[Findin
             hint="Put the filters into the routes",
             field="filters",
         )
-    elif listener.protocol == "HTTPS" and _verifies_clients(gateway, listener.port):
-        yield about_listener(
-            entry,
-            "Accepted",
-            "UnsupportedValue",
-            "would have to verify client certificates by `spec.tls.frontend`, which is not supported; "
-            "it is closed so that nobody enters unverified",
-            hint="Leave `spec.tls.frontend` out to serve without client certificates",
-        )
     else:
         yield from _port_faults(entry, options)
 
@@ -104,15 +94,6 @@ def _port_faults(entry: Entry, options: Options) -> Iterator[Finding]:
             hint="Use a port from 1024 on, run as root, or lower net.ipv4.ip_unprivileged_port_start",
             field="port",
         )
-
-
-def _verifies_clients(gateway: Gateway, port: int) -> bool:
-    """Whether clients of a port must show a certificate: by the port's own settings, else by the default ones."""
-    frontend = gateway.spec.tls.frontend if gateway.spec.tls is not None else None
-    if frontend is None:
-        return False
-    config = next((each.tls for each in frontend.per_port if each.port == port), frontend.default)
-    return config.validation is not None
 
 
 # --- Together ------------------------------------------------------------------------------------------------------

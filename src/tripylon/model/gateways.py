@@ -81,7 +81,7 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
     findings.extend(gateway_parameters(read, gateway, options))
     accepted = _accepted(findings)
     written = entries(read, gateway)
-    lost = refused(gateway, written, options)
+    lost = refused(written, options)
     if options.standalone and accepted:
         lost |= _taken_by_others(read, gateway, written, bound, lost)
     for found in lost.values():
@@ -151,7 +151,7 @@ def _sockets(read: Read, name: Name, options: Options) -> Built[tuple[Socket, ..
     if not _accepted(found):
         return None
     written = entries(read, gateway)
-    lost = refused(gateway, written, options)
+    lost = refused(written, options)
     ports = sorted({(each.spec.port, each.spec.protocol == "UDP") for each in written if each.id not in lost})
     return Built(tuple(Socket(address, *port) for address in bound for port in ports))
 

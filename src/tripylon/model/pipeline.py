@@ -9,6 +9,7 @@ from tripylon.model import (
     backend_policies,
     backends,
     client_certificates,
+    frontend_tls,
     gateways,
     hosts,
     listener_sets,
@@ -29,6 +30,7 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
         *told.derives(),
         *gateways.derives(options),
         *listener_sets.derives(options),
+        *frontend_tls.derives(),
         *tls.derives(),
         *client_certificates.derives(),
         *backend_policies.derives(),
@@ -43,6 +45,7 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
 
 INDEXES: tuple[Index[Any, Any, Any], ...] = (
     gateways.SOCKETS_BY_PLACE,
+    frontend_tls.FRONTENDS,
     tls.GATEWAYS_BY_SECRET,
     tls.SETS_BY_SECRET,
     tls.TLS_BY_SECRET,

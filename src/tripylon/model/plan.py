@@ -306,12 +306,40 @@ class Certificate(msgspec.Struct, frozen=True, gc=False):
     """Whether, in spite of the fault, there is a certificate: the one that the Secret held before."""
 
 
+class FrontendKey(NamedTuple):
+    """The settings towards clients of one port of a gateway, or of all ports without settings of their own."""
+
+    gateway: Name
+    port: int
+    """0: the default settings."""
+
+
+class ClientAuthorities(msgspec.Struct, frozen=True, gc=False):
+    """By whom certificates of clients must be signed."""
+
+    key: FrontendKey
+    bundle: bytes
+    """Certificates in PEM."""
+    insecure: bool
+    """Let in also those whose certificate somebody else signed."""
+
+
+class ClientValidation(msgspec.Struct, frozen=True, gc=False):
+    """How a listener checks its clients."""
+
+    authorities: FrontendKey
+    required: bool
+    """Refuse those who show no certificate."""
+
+
 class TlsPlan(msgspec.Struct, frozen=True, gc=False):
     """The TLS side of one listener that ends TLS: the Secrets whose certificates it presents."""
 
     listener: str
     """Id of the listener."""
     certificates: tuple[Name, ...]
+    clients: ClientValidation | None = None
+    """None: clients need no certificate, and none is asked for."""
 
 
 class GatewayTls(msgspec.Struct, frozen=True, gc=False):

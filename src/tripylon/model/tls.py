@@ -25,6 +25,7 @@ from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Graph, Index, Read, Table
 from tripylon.model.conflicts import names_of
 from tripylon.model.entries import Entry, about_listener, entries
+from tripylon.model.frontend_tls import check_clients, insecure
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.listeners import sharing_names
 from tripylon.model.plan import Certificate, GatewayPlan, GatewayTls, TlsPlan
@@ -147,8 +148,11 @@ def _gateway_tls(read: Read, name: Name) -> Built[GatewayTls, Finding] | None:
     found = tuple(
         tls
         for listener, entry in zip(plan.listeners, written, strict=True)
-        if listener.terminates and (tls := _listener_tls(read, entry, findings)) is not None and listener.usable
+        if listener.terminates
+        and (tls := _listener_tls(read, gateway, entry, findings)) is not None
+        and listener.usable
     )
+    findings.extend(insecure(gateway))
     findings.extend(_overlaps(read, plan, written, found))
     return Built(GatewayTls(name, found), tuple(findings))
 
@@ -199,8 +203,15 @@ class _Fault(NamedTuple):
     severity: Severity = "error"
 
 
-def _listener_tls(read: Read, entry: Entry, findings: list[Finding]) -> TlsPlan | None:
-    """The certificates of one listener, in the order of their references; None when there is none to present."""
+def _listener_tls(read: Read, gateway: Gateway, entry: Entry, findings: list[Finding]) -> TlsPlan | None:
+    """What one listener presents and asks for; None when it has no certificate, or nothing to check clients by."""
+    names = _presentable(read, entry, findings)
+    clients, checked = check_clients(read, gateway, entry, findings)
+    return TlsPlan(entry.id, names, clients) if names and checked else None
+
+
+def _presentable(read: Read, entry: Entry, findings: list[Finding]) -> tuple[Name, ...]:
+    """The certificates of one listener that can be presented, in the order of their references."""
     refs = entry.spec.tls.certificate_refs if entry.spec.tls else ()
     hint = "Name a Secret of type kubernetes.io/tls in `tls.certificateRefs`"
     faults = [] if refs else [_Fault("InvalidCertificateRef", "has no certificate", hint)]
@@ -228,7 +239,7 @@ def _listener_tls(read: Read, entry: Entry, findings: list[Finding]) -> TlsPlan 
         )
         for fault in faults
     )
-    return TlsPlan(entry.id, tuple(dict.fromkeys(names))) if names else None
+    return tuple(dict.fromkeys(names))
 
 
 def _reference_fault(read: Read, source: Ref, target: Ref, field: str) -> _Fault | None:

@@ -17,6 +17,8 @@ CLAIMS: tuple[tuple[str, str], ...] = (
     ("Gateway", "the kind is read and served: model/gateways.py"),
     ("GatewayAddressEmpty", "an address without value is the one that we bind by default"),
     ("GatewayBackendClientCertificate", "each Gateway shows its own to backends: model/client_certificates.py"),
+    ("GatewayFrontendClientCertificateValidation", "clients are checked by port: model/frontend_tls.py"),
+    ("GatewayFrontendClientCertificateValidationInsecureFallback", "asked for, and told in a condition"),
     ("GatewayHTTPListenerIsolation", "each hostname of a port has one owner: model/listeners.py"),
     ("GatewayHTTPSListenerDetectMisdirectedRequests", "another listener's host is answered with 421: model/hosts.py"),
     ("GatewayPort8080", "any port may be bound"),

@@ -69,6 +69,7 @@ def gateway_status(
             accepted,
             _programmed(reached, accepted, findings, listeners, scribe),
             _resolved(findings, listeners, scribe),
+            *_insecure(findings, scribe),
         ),
         listeners=tuple(each.status for each in listeners),
         attached_listener_sets=accepted_sets(graph, plan),
@@ -125,6 +126,12 @@ def _resolved(findings: tuple[Finding, ...], listeners: tuple[Judged, ...], scri
         message = f"References of some listeners are not resolved: {_named(bad)}."
         return scribe.write("ResolvedRefs", "False", "ListenersNotResolved", message)
     return scribe.write("ResolvedRefs", "True", "ResolvedRefs", "All references are resolved.")
+
+
+def _insecure(findings: tuple[Finding, ...], scribe: Scribe) -> tuple[Condition, ...]:
+    """True while clients without a valid certificate are let in: a fact worth telling although it was asked for."""
+    condition = "InsecureFrontendValidationMode"
+    return scribe.negative(condition, tuple(each for each in findings if each.condition == condition))
 
 
 def _named(names: list[str]) -> str:
