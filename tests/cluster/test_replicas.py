@@ -88,6 +88,14 @@ def test_nothing_flaps_while_all_replicas_are_replaced(installed: Cluster) -> No
     assert {status for status, _ in seen.programmed()} == {"True"}
 
 
+def test_what_somebody_deletes_of_proxies_is_put_back(installed: Cluster) -> None:
+    for kind in ("deployment", "serviceaccount", "configmap"):
+        name = f"{kind}/{GATEWAYS[3]}-tripylon"
+        before = uid(installed, name)
+        installed.kubectl("delete", name)
+        wait_until(lambda name=name, before=before: uid(installed, name) not in ("", before), 15, f"{name} is gone")
+
+
 def test_only_replicas_report_and_only_proxies_are_served(installed: Cluster) -> None:
     address = address_of(leader(installed))
     assert address is not None
@@ -105,6 +113,10 @@ def test_only_replicas_report_and_only_proxies_are_served(installed: Cluster) ->
         refused = (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED)
         assert (answer(address, trust, METHOD, proxy, b"{}"), answer(address, trust, METHOD, "", b"{}")) == refused
         assert answer(address, trust, client.METHOD, peer_token(key), asked) is Status.PERMISSION_DENIED
+
+
+def uid(cluster: Cluster, name: str) -> str:
+    return cluster.kubectl("get", name, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
 
 
 # --- Asking ----------------------------------------------------------------------------------------------------------

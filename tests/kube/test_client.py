@@ -25,7 +25,7 @@ from tests.kube.scripted import (
     stream,
 )
 
-from tripylon.kube.client import Client
+from tripylon.kube.client import METADATA_ONLY, Client
 from tripylon.kube.config import ClusterConfig, Pem, User
 from tripylon.kube.failures import ApiError, Backoff, of_answer
 
@@ -214,6 +214,22 @@ async def test_lists_in_pages(server: Scripted) -> None:
         {"labelSelector": "x", "limit": "500"},
         {"labelSelector": "x", "limit": "500", "continue": "t"},
     ]
+
+
+async def test_an_empty_list_of_metadata_may_hold_null(server: Scripted) -> None:
+    async def null(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"metadata": {"resourceVersion": "9"}, "items": None})
+
+    async def nonsense(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"items": 7})
+
+    server.lists[ROUTES].extend((null, nonsense))
+    async with client_of(server) as client:
+        [page] = [page async for page in client.list_pages(ROUTES, accept=METADATA_ONLY)]
+        with pytest.raises(ApiError, match="cannot be read") as caught:
+            await anext(client.list_pages(ROUTES))
+    assert (page.items, page.metadata.resource_version) == ([], "9")
+    assert not caught.value.unreachable, "it answered"
 
 
 async def test_cuts_a_watch_into_lines_wherever_it_was_cut(server: Scripted) -> None:

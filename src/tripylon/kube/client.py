@@ -63,8 +63,13 @@ class Page(msgspec.Struct, rename="camel"):
         next: str = msgspec.field(default="", name="continue")
         remaining_item_count: int | None = None
 
-    items: list[msgspec.Raw] = []
+    found: list[msgspec.Raw] | None = msgspec.field(default=None, name="items")
     metadata: Meta = msgspec.field(default_factory=Meta)
+
+    @property
+    def items(self) -> list[msgspec.Raw]:
+        """The objects; a server says `null` where a list of metadata is empty."""
+        return self.found or []
 
 
 class Client:
@@ -218,7 +223,7 @@ class Client:
             try:
                 page = _PAGES.decode(body)
             except msgspec.MsgspecError as error:
-                raise ApiError(0, "", f"The answer to a list of {path} cannot be read: {error}") from error
+                raise ApiError(422, "Unreadable", f"The answer to a list of {path} cannot be read: {error}") from error
             yield page
             token = page.metadata.next
             if not token:
