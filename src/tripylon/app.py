@@ -218,7 +218,8 @@ async def serve(gateway: Standalone, settings: Settings, state: StateDir, stop: 
     async with contextlib.AsyncExitStack() as parts:
         adopted = await gateway.envoy.adopt()
         ours = [gateway.envoy.pid] if gateway.envoy.pid else []
-        check_ports(sockets(gateway.graph), ours=ours, envoy_binary=gateway.binary)
+        tcp, udp = sockets(gateway.graph, udp=False), sockets(gateway.graph, udp=True)
+        check_ports(tcp, udp=udp, ours=ours, envoy_binary=gateway.binary)
         admin = None
         if settings.admin is not None:
             admin = await parts.enter_async_context(serve_admin(gateway, gateway.metrics, settings.admin))
@@ -260,9 +261,10 @@ def _note_step(done: str) -> None:
     _log.debug("start", done=done, monotonic_s=round(time.monotonic(), 4))
 
 
-def sockets(graph: Graph) -> set[tuple[str, int]]:
-    """Every address and TCP port that the gateways ask for."""
-    return {(each.address, each.port) for places in graph.rows(SOCKETS).values() for each in places if not each.udp}
+def sockets(graph: Graph, *, udp: bool) -> set[tuple[str, int]]:
+    """Every address and port that the gateways ask for, of UDP or else of TCP."""
+    places = (place for places in graph.rows(SOCKETS).values() for place in places)
+    return {(place.address, place.port) for place in places if place.udp == udp}
 
 
 def model_options(settings: Settings) -> Options:

@@ -57,9 +57,20 @@ def test_our_own_envoy_is_not_in_the_way(taken: tuple[str, int, int]) -> None:
 @pytest.mark.skipif(shutil.which("lsof") is None, reason="needs lsof, which is asked where there is no /proc")
 def test_who_is_in_the_way_without_proc(taken: tuple[str, int, int]) -> None:
     _, port, pid = taken
-    ((holder, name),) = ports._listening_lsof(port)
+    ((holder, name),) = ports._listening_lsof(port, "tcp")
     assert holder == pid
     assert name.startswith("python")
+
+
+def test_who_is_in_the_way_of_datagrams() -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=rf"^Port {port} \(UDP\) on 127.0.0.1 is taken by process {os.getpid()} "):
+            check_ports([], udp=[("127.0.0.1", port)])
+        check_ports([], udp=[("127.0.0.1", port)], ours={os.getpid()})
+        check_ports([("127.0.0.1", port)])
+    check_ports([], udp=[("127.0.0.1", port)])
 
 
 def test_another_address_is_free(taken: tuple[str, int, int]) -> None:
@@ -99,7 +110,7 @@ def test_all_problems_at_once_by_port() -> None:
 
 
 def test_a_privileged_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "try_bind", lambda address, port: errno.EACCES if port < 1024 else 0)
+    monkeypatch.setattr(ports, "try_bind", lambda address, port, _: errno.EACCES if port < 1024 else 0)
     (problem,) = port_problems([("0.0.0.0", 443), ("0.0.0.0", 8443)], envoy_binary=Path("/opt/envoy"))
     assert problem.startswith("Port 443 on 0.0.0.0 is privileged")
     assert "use a port from 1024 on" in problem
@@ -110,7 +121,7 @@ def test_a_privileged_port(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file capabilities are Linux's")
 def test_a_binary_that_may_bind_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "try_bind", lambda _address, _port: errno.EACCES)
+    monkeypatch.setattr(ports, "try_bind", lambda _address, _port, _protocol: errno.EACCES)
     monkeypatch.setattr(os, "getxattr", lambda _path, name: b"\1" if name == "security.capability" else b"")
     check_ports([("0.0.0.0", 443)], envoy_binary=Path("/opt/envoy"))
 

@@ -15,6 +15,7 @@ from tripylon.admin.engine import Engine, is_ready, live_flight
 from tripylon.admin.notices import Notice, notices
 from tripylon.api.kinds import kind_of
 from tripylon.api.meta import GATEWAY_GROUP
+from tripylon.envoy import names
 from tripylon.graph import Graph
 from tripylon.model.backends import CLUSTERS, ENDPOINTS
 from tripylon.model.gateways import GATEWAY_PLANS
@@ -23,6 +24,7 @@ from tripylon.model.listeners import owner
 from tripylon.model.plan import ClusterKey, Destination, GatewayPlan, HostPlan, Listener, Match, Redirect, RouteEntry
 from tripylon.model.plan import RoutePlan as PlannedRoute
 from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.stream_plans import STREAM_ROUTES, STREAMS, StreamPlan, StreamRoutePlan
 from tripylon.model.tls import GATEWAY_TLS
 from tripylon.values import Name, Ref
 from tripylon.world import world
@@ -41,9 +43,9 @@ class RouteView(msgspec.Struct, frozen=True, gc=False):
     """One match of a host, in order of precedence."""
 
     match: str
-    """Conditions, such as `GET /shop/*`."""
+    """Conditions, such as `GET /shop/*`; empty for connections and datagrams that are passed on as they are."""
     to: tuple[str, ...]
-    """Where requests go, with shares when there are several; or how they are answered."""
+    """Where they go, with shares when there are several; or how they are answered, or `closed` or `dropped`."""
     route: str
     """The object that says so, with the rule's number: `HTTPRoute default/shop rule 0`."""
 
@@ -97,6 +99,10 @@ class BackendView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """`Service default/shop:8080`."""
     protocol: str
     tls: bool
+    policy: str
+    """The BackendTLSPolicy that says how it is verified, `namespace/name`; empty: none."""
+    client: str
+    """The Gateway that shows a certificate of its own to it, `namespace/name`; empty: none."""
     discovery: str
     """`endpoints` (told by us) or `dns` (looked up by the proxy)."""
     endpoints: tuple[str, ...]
@@ -150,8 +156,8 @@ def picture(engine: Engine) -> Picture:
         live=live_flight(engine),
         world=_world(graph),
         gateways=gateways(graph),
-        routes=tuple(_attached(route) for _, route in sorted(graph.rows(ROUTE_PLANS).items())),
-        backends=tuple(_backend(graph, key) for key in sorted(graph.rows(CLUSTERS))),
+        routes=tuple(_attached(route) for _, route in sorted(_planned(graph).items())),
+        backends=tuple(_backend(graph, key) for key in sorted(graph.rows(CLUSTERS), key=names.cluster)),
         findings=notices(graph.all_findings(), engine.problems, engine.locate),
         proxies=tuple(ProxyView(each.node, each.number, each.settled) for each in group.sessions),
         refusals=tuple(
@@ -169,12 +175,16 @@ def gateways(graph: Graph, *, max_hosts: int | None = None) -> tuple[GatewayView
         listener = owner(plan, key.table, key.hostname) if plan else None
         if listener is not None and not host.misdirected:
             hosts.setdefault((key.table.gateway, listener.id), []).append(host)
+    streams = _streams(graph, max_hosts)
     return tuple(
         GatewayView(
             str(name),
             plan.accepted,
             plan.addresses,
-            tuple(_listener(graph, plan, each, hosts.get((name, each.id), [])) for each in plan.listeners),
+            tuple(
+                _listener(graph, plan, each, _hosts(hosts.get((name, each.id), [])) + streams.get((name, each.id), ()))
+                for each in plan.listeners
+            ),
         )
         for name, plan in sorted(graph.rows(GATEWAY_PLANS).items())
     )
@@ -188,7 +198,35 @@ def _world(graph: Graph) -> dict[str, tuple[ObjectView, ...]]:
     return {kind: tuple(sorted(views, key=lambda view: view.name)) for kind, views in sorted(found.items())}
 
 
-def _listener(graph: Graph, plan: GatewayPlan, listener: Listener, hosts: list[HostPlan]) -> ListenerView:
+def _hosts(hosts: list[HostPlan]) -> tuple[HostView, ...]:
+    return tuple(
+        HostView(host.key.hostname or "*", tuple(_route(entry) for entry in host.entries))
+        for host in sorted(hosts, key=lambda host: host.key.hostname)
+    )
+
+
+def _streams(graph: Graph, max_hosts: int | None) -> dict[tuple[Name, str], tuple[HostView, ...]]:
+    """What listeners pass on, by gateway and listener: a host for each server name, or the one for everything."""
+    found: dict[tuple[Name, str], tuple[HostView, ...]] = {}
+    for key, plan in sorted(islice(graph.rows(STREAMS).items(), max_hosts)):
+        view = HostView(key.hostname or "*", (RouteView("", _shares(plan), str(plan.route)),))
+        found[key.gateway, key.listener] = (*found.get((key.gateway, key.listener), ()), view)
+    return found
+
+
+def _shares(plan: StreamPlan) -> tuple[str, ...]:
+    """Where connections or sessions go, with shares when there are several."""
+    lost = "dropped" if plan.key.protocol == "UDP" else "closed"
+    total = sum(share.weight for share in plan.shares)
+    texts = [(cluster_text(share.cluster) if share.cluster else lost, share.weight) for share in plan.shares]
+    return tuple(_share(text, weight, total) for text, weight in texts) or (lost,)
+
+
+def _share(text: str, weight: int, total: int) -> str:
+    return text if weight == total else f"{text} {round(100 * weight / total)}%"
+
+
+def _listener(graph: Graph, plan: GatewayPlan, listener: Listener, hosts: tuple[HostView, ...]) -> ListenerView:
     tls = graph.get(GATEWAY_TLS, plan.name)
     certificates = {each.listener: each.certificates for each in tls.listeners} if tls else {}
     secured = not listener.terminates or listener.id in certificates
@@ -199,10 +237,7 @@ def _listener(graph: Graph, plan: GatewayPlan, listener: Listener, hosts: list[H
         hostname=listener.hostname,
         serving=plan.accepted and listener.usable and secured and not _unbound(graph, plan, listener),
         certificates=tuple(str(name) for name in certificates.get(listener.id, ())),
-        hosts=tuple(
-            HostView(host.key.hostname or "*", tuple(_route(entry) for entry in host.entries))
-            for host in sorted(hosts, key=lambda host: host.key.hostname)
-        ),
+        hosts=hosts,
     )
 
 
@@ -254,7 +289,7 @@ def _redirect(redirect: Redirect) -> str:
 
 def _destination(destination: Destination, total: int) -> str:
     name = cluster_text(destination.cluster) if destination.cluster and not destination.broken else "500"
-    return name if destination.weight == total else f"{name} {round(100 * destination.weight / total)}%"
+    return _share(name, destination.weight, total)
 
 
 def cluster_text(key: ClusterKey) -> str:
@@ -262,11 +297,20 @@ def cluster_text(key: ClusterKey) -> str:
     return f"{key.kind} {key.namespace}/{key.name}" + (f":{key.port}" if key.port else "")
 
 
-def _attached(route: PlannedRoute) -> AttachedView:
-    return AttachedView(str(route.ref), tuple(_parents(route)), len(route.rules))
+def _planned(graph: Graph) -> dict[Ref, PlannedRoute | StreamRoutePlan]:
+    http, streams = graph.rows(ROUTE_PLANS), graph.rows(STREAM_ROUTES)
+    found: dict[Ref, PlannedRoute | StreamRoutePlan] = {}
+    found.update(http)
+    found.update(streams)
+    return found
 
 
-def _parents(route: PlannedRoute) -> Iterator[str]:
+def _attached(route: PlannedRoute | StreamRoutePlan) -> AttachedView:
+    rules = len(route.rules) if isinstance(route, PlannedRoute) else 1
+    return AttachedView(str(route.ref), tuple(_parents(route)), rules)
+
+
+def _parents(route: PlannedRoute | StreamRoutePlan) -> Iterator[str]:
     for parent in route.parents:
         for listener in parent.listeners:
             yield f"{parent.gateway}/{listener}"
@@ -278,6 +322,8 @@ def _backend(graph: Graph, key: ClusterKey) -> BackendView:
         name=cluster_text(key),
         protocol=key.protocol,
         tls=bool(cluster and cluster.tls),
+        policy=str(cluster.tls.policy) if cluster and cluster.tls and cluster.tls.policy else "",
+        client=str(key.gateway) if key.gateway is not None else "",
         discovery=cluster.discovery if cluster else "endpoints",
         endpoints=tuple(f"{each.address}:{each.port}" for each in endpoints.endpoints) if endpoints else (),
     )

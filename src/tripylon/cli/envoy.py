@@ -64,9 +64,10 @@ def configuration(offline: Offline, gateway: Name) -> Sections:
     secrets = {name for listener in (tls.listeners if tls else ()) for name in listener.certificates}
     usable = [listener for listener in (plan.listeners if plan else ()) if listener.usable]
     addresses = plan.addresses if plan else ()
+    sockets = {(each.port, address, each.protocol == "UDP") for each in usable for address in addresses}
     wanted = {
-        "listeners": (LDS, {names.listener(gateway, each.port, address) for each in usable for address in addresses}),
-        "routeConfigurations": (RDS, {names.route_table(listener.table(gateway)) for listener in usable}),
+        "listeners": (LDS, {names.listener(gateway, *socket) for socket in sockets}),
+        "routeConfigurations": (RDS, {names.route_table(each.table(gateway)) for each in usable if each.http}),
         "virtualHosts": (VHDS, {names.virtual_host(key) for key in hosts}),
         "clusters": (CDS, clusters),
         "endpoints": (EDS, clusters),
@@ -88,10 +89,14 @@ def _gateways(offline: Offline) -> Iterable[Name]:
 def _clusters(offline: Offline, gateway: Name) -> set[str]:
     from tripylon.envoy import names
     from tripylon.model.route_plans import ROUTE_PLANS
+    from tripylon.model.stream_plans import STREAMS
 
+    streams = [plan for key, plan in offline.graph.rows(STREAMS).items() if key.gateway == gateway]
+    sessions = {names.stream(plan.key) for plan in streams if plan.key.protocol == "UDP"}
     routes = offline.graph.rows(ROUTE_PLANS).values()
     attached = (route for route in routes if any(parent.gateway == gateway for parent in route.parents))
-    return {names.cluster(key) for route in attached for key in route.clusters}
+    found = {names.cluster(key) for route in attached for key in route.clusters}
+    return found | sessions | {names.cluster(key) for plan in streams for key in plan.clusters}
 
 
 def _chosen(made: Mapping[str, Sections], gateway: str) -> Sections:

@@ -16,6 +16,7 @@ from tripylon.cli.table import MAX_NOTICES, counts_text, plural, print_gateways,
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
 from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.stream_plans import STREAM_ROUTES, STREAMS
 
 if TYPE_CHECKING:
     from tripylon.app import Standalone
@@ -85,9 +86,9 @@ class Screen:
         self._told = told
 
     def _show_gateways(self, gateway: Standalone) -> None:
-        hosts = len(gateway.graph.rows(HOSTS))
+        hosts, routes = _hosts_and_routes(gateway)
         if hosts > _MAX_HOSTS:
-            routes, plans = len(gateway.graph.rows(ROUTE_PLANS)), len(gateway.graph.rows(GATEWAY_PLANS))
+            plans = len(gateway.graph.rows(GATEWAY_PLANS))
             if self._gateways is None:
                 self._say(f"{plural(plans, 'gateway')}, {plural(hosts, 'host')}, {plural(routes, 'route')}.")
             self._gateways = ()
@@ -104,6 +105,12 @@ class Screen:
             return
 
 
+def _hosts_and_routes(gateway: Standalone) -> tuple[int, int]:
+    """How many hosts there are, server names and ports of streams among them, and how many routes of every kind."""
+    rows = gateway.graph.rows
+    return len(rows(HOSTS)) + len(rows(STREAMS)), len(rows(ROUTE_PLANS)) + len(rows(STREAM_ROUTES))
+
+
 class Events:
     """Tells the same as events of the log, for collectors."""
 
@@ -112,6 +119,7 @@ class Events:
 
     def started(self, gateway: Standalone, admin: Address | None, *, adopted: bool, live: bool) -> None:
         """One event about the start, one for each thing that is wrong."""
+        hosts, routes = _hosts_and_routes(gateway)
         _log.info(
             "the gateway runs",
             live=live,
@@ -119,8 +127,8 @@ class Events:
             adopted=adopted,
             admin=str(admin) if admin else "",
             gateways=len(gateway.graph.rows(GATEWAY_PLANS)),
-            hosts=len(gateway.graph.rows(HOSTS)),
-            routes=len(gateway.graph.rows(ROUTE_PLANS)),
+            hosts=hosts,
+            routes=routes,
         )
         self._tell(gateway)
 

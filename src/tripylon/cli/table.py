@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 40
 MAX_NOTICES = 20
+_NOT_SERVED = ("404", "500", "closed", "dropped", "not serving")
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
@@ -101,7 +102,7 @@ def requests_to_try(gateways: Iterable[GatewayView]) -> tuple[str, ...]:
     lines = []
     for gateway in gateways:
         for listener in gateway.listeners:
-            line = _curl(gateway, listener) if listener.serving else ""
+            line = _try(gateway, listener) if listener.serving else ""
             if line:
                 lines.append(line)
     return tuple(lines[:3])
@@ -132,10 +133,15 @@ def _rows(gateways: Iterable[GatewayView]) -> Iterator[Row]:
                 continue
             routed = [host for host in listener.hosts if host.routes]
             if not routed:
-                yield Row(place, listener.hostname or "*", "", "404", "no route is attached")
+                yield Row(place, listener.hostname or "*", "", _unrouted(listener), "no route is attached")
             for host in routed:
                 for route in host.routes:
                     yield Row(place, host.hostname, route.match, ", ".join(route.to), route.route)
+
+
+def _unrouted(listener: ListenerView) -> str:
+    """What becomes of what no route takes."""
+    return {"TCP": "closed", "TLS": "closed", "UDP": "dropped"}.get(listener.protocol, "404")
 
 
 def _listener(gateway: GatewayView, listener: ListenerView) -> str:
@@ -165,7 +171,7 @@ def _print_table(rows: Sequence[Row], more: int, to: TextIO) -> None:
             _plain("" if same_listener else row.listener),
             _plain("" if same_host else row.host),
             _plain(row.match),
-            _plain(row.to, "green" if row.to not in ("404", "500", "not serving") else "red"),
+            _plain(row.to, "red" if row.to in _NOT_SERVED else "green"),
             _plain(row.route, "dim"),
         )
         before = row
@@ -209,15 +215,26 @@ def _console(to: TextIO) -> Console:
     return Console(file=to, highlight=False)
 
 
-def _curl(gateway: GatewayView, listener: ListenerView) -> str:
-    serving = [(host, [route for route in host.routes if "500" not in route.to]) for host in listener.hosts]
+def _try(gateway: GatewayView, listener: ListenerView) -> str:
+    """A command line for the first host of a listener that leads somewhere; empty when none does."""
+    serving = [(host, [route for route in host.routes if not {*_NOT_SERVED} & {*route.to}]) for host in listener.hosts]
     host, routes = next(((host, routes) for host, routes in serving if routes), (None, []))
     if host is None:
         return ""
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(gateway.addresses[0], gateway.addresses[0])  # noqa: S104
     number = f"[{address}]" if ":" in address else address
     name = host.hostname.replace("*.", "any.") if host.hostname != "*" else ""
-    path = _example_path(routes)
+    match listener.protocol:
+        case "TCP":
+            return f"nc {address} {listener.port}"
+        case "UDP":
+            return f"nc -u {address} {listener.port}"
+        case "TLS":
+            return f"openssl s_client -connect {quote(f'{number}:{listener.port}')} -servername {quote(name)}"
+    return _curl(listener, name, number, _example_path(routes))
+
+
+def _curl(listener: ListenerView, name: str, number: str, path: str) -> str:
     if listener.protocol == "HTTPS":
         name = name or "localhost"
         url = quote(f"https://{name}:{listener.port}{path}")

@@ -22,6 +22,8 @@ _REFUSAL = re.compile(
     r"(?:gRPC|delta) config for \S+ rejected: |lds: listener .* config rejected: |listener .* failed to bind"
 )
 """What Envoy logs, up to four times, when it refuses a resource; it tells us too, and that becomes a finding."""
+_UNAVOIDABLE = re.compile(r"field '[\w.]+UdpProxyConfig\.matcher' is marked as work-in-progress")
+"""What Envoy logs about every UDP listener: of the two fields that choose its cluster the other one is deprecated."""
 _POLL_S = 0.25
 _MAX_FILE_BYTES = 32 << 20
 
@@ -44,7 +46,8 @@ def parse_line(line: str) -> Entry:
         return Entry("warning", "", "", line)
     time, level, logger, escaped = found.groups()
     message = escaped.replace("\\'", "'").replace('\\"', '"').replace("\\n", " ").rstrip()
-    shown = "debug" if _REFUSAL.match(message) else _LEVELS.get(level, "critical")
+    told = _REFUSAL.match(message) or _UNAVOIDABLE.match(message)
+    shown = "debug" if told else _LEVELS.get(level, "critical")
     return Entry(shown, logger, time, message)
 
 

@@ -16,45 +16,61 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from tripylon.errors import StartError
 
-_LISTEN = "0A"
-"""State of a listening socket in `/proc/net/tcp` (include/net/tcp_states.h)."""
+Transport = Literal["tcp", "udp"]
+
+_LISTEN = {"tcp": "0A", "udp": "07"}
+"""State of a socket in `/proc/net/tcp` and `/proc/net/udp` that takes what comes (include/net/tcp_states.h)."""
 
 
 def check_ports(
-    ports: Iterable[tuple[str, int]], *, ours: Collection[int] = (), envoy_binary: Path | None = None
+    ports: Iterable[tuple[str, int]],
+    *,
+    udp: Iterable[tuple[str, int]] = (),
+    ours: Collection[int] = (),
+    envoy_binary: Path | None = None,
 ) -> None:
-    """Raise StartError with every (IP address, TCP port) that Envoy could not listen on; see `port_problems`."""
-    problems = port_problems(ports, ours=ours, envoy_binary=envoy_binary)
+    """Raise StartError with every (IP address, port) that Envoy could not bind, of TCP and UDP; see `port_problems`."""
+    problems = (
+        *port_problems(ports, ours=ours, envoy_binary=envoy_binary),
+        *port_problems(udp, ours=ours, envoy_binary=envoy_binary, protocol="udp"),
+    )
     if problems:
         raise StartError("\n".join(problems))
 
 
 def port_problems(
-    ports: Iterable[tuple[str, int]], *, ours: Collection[int] = (), envoy_binary: Path | None = None
+    ports: Iterable[tuple[str, int]],
+    *,
+    ours: Collection[int] = (),
+    envoy_binary: Path | None = None,
+    protocol: Transport = "tcp",
 ) -> tuple[str, ...]:
-    """One message for each (IP address, TCP port) that Envoy could not listen on, sorted by port.
+    """One message for each (IP address, port) that Envoy could not bind, sorted by port.
 
     `ours` are process ids whose ports count as free. `envoy_binary`, when it carries file capabilities, may bind ports
     that this process may not, so that missing rights are no problem then.
     """
     problems = []
     for address, port in sorted(set(ports), key=lambda each: (each[1], each[0])):
-        number = try_bind(address, port)
-        problem = _explain(number, address, port, ours=ours, envoy_binary=envoy_binary) if number else ""
+        number = try_bind(address, port, protocol)
+        place = _Place(address, port, protocol)
+        problem = _explain(number, place, ours=ours, envoy_binary=envoy_binary) if number else ""
         if problem:
             problems.append(problem)
     return tuple(problems)
 
 
-def try_bind(address: str, port: int) -> int:
+def try_bind(address: str, port: int, protocol: Transport = "tcp") -> int:
     """The error number of binding this address and port, 0 when it can be had."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with closing(socket.socket(family, socket.SOCK_STREAM)) as trial:
-        # Connections that are just ending hold no port for Envoy either.
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with closing(socket.socket(family, socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM)) as trial:
+        if protocol == "tcp":
+            # Connections that are just ending hold no port for Envoy either.
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
@@ -64,29 +80,39 @@ def try_bind(address: str, port: int) -> int:
     return 0
 
 
-def listening_processes(address: str, port: int) -> tuple[tuple[int, str], ...]:
-    """(process id, name) of who listens there; 0 stands for a process that we may not see."""
+def listening_processes(address: str, port: int, protocol: Transport = "tcp") -> tuple[tuple[int, str], ...]:
+    """(process id, name) of who has bound it to take what comes; 0 stands for a process that we may not see."""
     if not Path("/proc/net/tcp").exists():
-        return tuple(_listening_lsof(port))
-    inodes = set(_listening_inodes(ip_address(address), port))
+        return tuple(_listening_lsof(port, protocol))
+    inodes = set(_listening_inodes(ip_address(address), port, protocol))
     return tuple(_owners(inodes)) or ((0, ""),) * bool(inodes)
 
 
-def _explain(number: int, address: str, port: int, *, ours: Collection[int], envoy_binary: Path | None) -> str:
+class _Place(NamedTuple):
+    address: str
+    port: int
+    protocol: Transport
+
+    def __str__(self) -> str:
+        return f"Port {self.port}{' (UDP)' if self.protocol == 'udp' else ''} on {self.address}"
+
+
+def _explain(number: int, place: _Place, *, ours: Collection[int], envoy_binary: Path | None) -> str:
+    address, port, protocol = place
     match number:
         case errno.EADDRINUSE:
-            holders = listening_processes(address, port)
+            holders = listening_processes(address, port, protocol)
             if holders and all(pid in ours for pid, _ in holders):
                 return ""
-            return f"Port {port} on {address} is taken by {_names(holders)}; end that, or use another port."
+            return f"{place} is taken by {_names(holders)}; end that, or use another port."
         case errno.EACCES | errno.EPERM:
-            return "" if _has_capabilities(envoy_binary) else _no_rights(address, port, envoy_binary)
+            return "" if _has_capabilities(envoy_binary) else _no_rights(place, envoy_binary)
         case errno.EADDRNOTAVAIL:
             return (
                 f"Address {address} (port {port}) is none of this machine's; use one that it has, or 0.0.0.0 for all."
             )
         case _:
-            return f"Port {port} on {address} cannot be had: {os.strerror(number)}."
+            return f"{place} cannot be had: {os.strerror(number)}."
 
 
 def _names(holders: tuple[tuple[int, str], ...]) -> str:
@@ -94,15 +120,15 @@ def _names(holders: tuple[tuple[int, str], ...]) -> str:
     return " and ".join(known) or "a process of another user"
 
 
-def _no_rights(address: str, port: int, envoy_binary: Path | None) -> str:
+def _no_rights(place: _Place, envoy_binary: Path | None) -> str:
     allow = ""
     if sys.platform == "linux":
         binary = envoy_binary or "the Envoy binary"
         allow = (
-            f", or allow it with `sudo sysctl net.ipv4.ip_unprivileged_port_start={port}`"
+            f", or allow it with `sudo sysctl net.ipv4.ip_unprivileged_port_start={place.port}`"
             f" or `sudo setcap cap_net_bind_service=+ep {binary}`"
         )
-    return f"Port {port} on {address} is privileged: this user may not listen on it; use a port from 1024 on{allow}."
+    return f"{place} is privileged: this user may not listen on it; use a port from 1024 on{allow}."
 
 
 def _has_capabilities(binary: Path | None) -> bool:
@@ -114,12 +140,13 @@ def _has_capabilities(binary: Path | None) -> bool:
         return False
 
 
-def _listening_inodes(address: IPv4Address | IPv6Address, port: int) -> Iterator[str]:
+def _listening_inodes(address: IPv4Address | IPv6Address, port: int, protocol: Transport) -> Iterator[str]:
     """Sockets that listen on this port at an address that overlaps with ours (proc_net_tcp, kernel documentation).
 
     An IPv6 address is asked for without IPv4, so sockets of IPv4 are not in its way; one at `::` may be in IPv4's.
     """
-    tables = (Path("/proc/net/tcp6"),) if address.version == 6 else (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    four, six = Path(f"/proc/net/{protocol}"), Path(f"/proc/net/{protocol}6")
+    tables = (six,) if address.version == 6 else (four, six)
     for table in tables:
         try:
             rows = table.read_text().splitlines()[1:]
@@ -128,7 +155,7 @@ def _listening_inodes(address: IPv4Address | IPv6Address, port: int) -> Iterator
         for row in rows:
             fields = row.split()
             host, _, at_port = fields[1].partition(":")
-            if fields[3] == _LISTEN and int(at_port, 16) == port and _overlap(address, _parse_address(host)):
+            if fields[3] == _LISTEN[protocol] and int(at_port, 16) == port and _overlap(address, _parse_address(host)):
                 yield fields[9]
 
 
@@ -175,8 +202,9 @@ def _name(folder: Path) -> str:
         return "just ended"
 
 
-def _listening_lsof(port: int) -> Iterator[tuple[int, str]]:
-    command = ("lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc")
+def _listening_lsof(port: int, protocol: Transport) -> Iterator[tuple[int, str]]:
+    only = ("-sTCP:LISTEN",) if protocol == "tcp" else ()
+    command = ("lsof", "-nP", f"-i{protocol.upper()}:{port}", *only, "-Fpc")
     try:
         said = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.splitlines()
     except (OSError, subprocess.TimeoutExpired):
