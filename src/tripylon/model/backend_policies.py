@@ -11,20 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cryptography import x509
-
 from tripylon.api.policies import BackendTLSPolicy, SubjectAltName
 from tripylon.api.refs import LocalObjectReference
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Read, Table
-from tripylon.model.backend_tls import CA_KEY
+from tripylon.model.authorities import CA_KEY, AuthorityFault, is_supported
+from tripylon.model.authorities import read_authorities as authorities_of
 from tripylon.model.plan import BackendPolicy
-from tripylon.values import Built, Name
+from tripylon.values import Built, Name, Ref
 from tripylon.world.world import (
     BACKEND_TLS_POLICIES,
     BACKEND_TLS_POLICIES_BY_SERVICE,
-    CONFIG_MAPS,
-    SECRETS,
     SERVICES,
 )
 
@@ -83,35 +80,16 @@ def read_authorities(read: Read, name: Name) -> Built[bytes, Finding] | None:
 
 
 def _bundle(read: Read, policy: BackendTLSPolicy, ref: LocalObjectReference, field: str) -> bytes | Finding:
-    name = Name(policy.key.namespace, ref.name)
-    contents: bytes | None
-    match ref.group, ref.kind:
-        case "", "ConfigMap":
-            config_map = read.get(CONFIG_MAPS, name)
-            contents = config_map.contents.get(CA_KEY, b"") if config_map is not None else None
-        case "", "Secret":
-            secret = read.get(SECRETS, name)
-            contents = secret.contents.get(CA_KEY, b"") if secret is not None else None
-        case _:
-            what = f"refers to authorities of kind {ref.group or 'core'}/{ref.kind}, which is not supported"
-            hint = f"Refer to a ConfigMap with the certificates under `{CA_KEY}`"
-            return _finding(policy, "InvalidKind", what, hint, f"{field}.kind", condition="ResolvedRefs")
-    if contents is None:
-        what, hint = f"refers to {ref.kind} `{name}`, which does not exist", f"Create it, with key `{CA_KEY}`"
-    elif (bundle := _certificates(contents)) is None:
-        what = f"refers to {ref.kind} `{name}`, which has no PEM certificates in `{CA_KEY}`"
-        hint = "Put the authorities' certificates there"
-    else:
-        return bundle
-    return _finding(policy, "InvalidCACertificateRef", what, hint, f"{field}.name", condition="ResolvedRefs")
-
-
-def _certificates(contents: bytes) -> bytes | None:
-    try:
-        x509.load_pem_x509_certificates(contents)
-    except ValueError:
-        return None
-    return contents.strip()
+    target = Ref(ref.group, ref.kind, policy.key.namespace, ref.name)
+    if not is_supported(target):
+        what = f"refers to authorities of kind {ref.group or 'core'}/{ref.kind}, which is not supported"
+        hint = f"Refer to a ConfigMap with the certificates under `{CA_KEY}`"
+        return _finding(policy, "InvalidKind", what, hint, f"{field}.kind", condition="ResolvedRefs")
+    found = authorities_of(read, target)
+    if isinstance(found, AuthorityFault):
+        place = f"{field}.name"
+        return _finding(policy, "InvalidCACertificateRef", found.what, found.hint, place, condition="ResolvedRefs")
+    return found
 
 
 # --- The policy itself -----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ clusters that some route uses are planned, and each has its endpoints, be they n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from tripylon.api.core import EndpointSlice, Service, ServicePort
@@ -20,6 +20,7 @@ from tripylon.model.backend_tls import backend_tls, other_names
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES
 from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RoutePlan
 from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.slices import endpoints
 from tripylon.model.stream_plans import STREAMS_BY_CLUSTER
 from tripylon.values import Built, Name, Ref, is_address, parse_duration_ms
 from tripylon.world.grants import may_refer
@@ -301,35 +302,11 @@ def plan_endpoints(read: Read, key: ClusterKey) -> Built[EndpointsPlan, Finding]
         return None
     if service.spec.type == "ExternalName":
         return Built(EndpointsPlan(key, (Endpoint(service.spec.external_name, key.port),)))
-    slices = read.lookup(SLICES_BY_SERVICE, name)
-    return Built(EndpointsPlan(key, tuple(sorted(set(_ready(service, key, slices)), key=_endpoint_order))))
-
-
-def _endpoint_order(endpoint: Endpoint) -> tuple[str, int, str]:
-    return (endpoint.address, endpoint.port, endpoint.zone)
-
-
-def _ready(service: Service, key: ClusterKey, slices: Iterable[EndpointSlice]) -> Iterator[Endpoint]:
-    """Endpoints that take requests: ready ones, and when there are none, those that still serve while they end.
-
-    A Service may ask that readiness be disregarded. What is no IP address cannot be sent and is left out, and of an
-    endpoint's addresses the first stands for all (Kubernetes, EndpointSlice).
-    """
     found = service_port(service, key.port, _transport(key.protocol))
     if found is None:
-        return
-    numbered = [(slice_, _port(slice_, found)) for slice_ in slices]
-    pairs = [(number, endpoint) for slice_, number in numbered if number for endpoint in slice_.endpoints]
-    ready = [pair for pair in pairs if pair[1].conditions.ready is not False]
-    ending = [pair for pair in pairs if pair[1].conditions.serving]
-    for number, endpoint in pairs if service.spec.publish_not_ready_addresses else ready or ending:
-        if can_be_sent(endpoint.addresses):
-            yield Endpoint(endpoint.addresses[0], number, endpoint.zone)
-
-
-def can_be_sent(addresses: tuple[str, ...]) -> bool:
-    """Whether an endpoint's first address is one that Envoy takes."""
-    return bool(addresses) and is_address(addresses[0])
+        return Built(EndpointsPlan(key, ()))
+    slices, any_state = read.lookup(SLICES_BY_SERVICE, name), service.spec.publish_not_ready_addresses
+    return Built(EndpointsPlan(key, endpoints(slices, lambda each: _port(each, found), in_any_state=any_state)))
 
 
 def _transport(speaks: Protocol | None) -> str:

@@ -12,9 +12,9 @@ from tripylon.api.core import SERVICE_NAME_LABEL, EndpointSlice, Service
 from tripylon.api.meta import Resource
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Index, Read, Table
-from tripylon.model.backends import can_be_sent
 from tripylon.model.options import Options
 from tripylon.model.policy_ancestors import ROUTES_BY_SERVICE
+from tripylon.model.slices import can_be_sent
 from tripylon.values import Built, Name
 from tripylon.world.world import ENDPOINT_SLICES, SERVICES
 
