@@ -126,3 +126,27 @@ def test_a_listener_that_does_not_serve_says_so() -> None:
     assert "not serving: http 0.0.0.0:80 default/edge/web" in plain.getvalue()
     assert "route: * / -> 404" not in plain.getvalue()
     assert "not serving" in table.getvalue()
+
+
+def test_streams_are_shown_with_a_command_line_to_try_each() -> None:
+    passed = HostView("*", (RouteView("", ("Service default/db:5432 70%", "closed 30%"), "TCPRoute default/db"),))
+    named = HostView("*.example.com", (RouteView("", ("Service default/web:443",), "TLSRoute default/web"),))
+    lost = HostView("*", (RouteView("", ("dropped",), "UDPRoute default/lost"),))
+    shown = gateway(
+        listener(passed, protocol="TCP", port=5432),
+        listener(named, protocol="TLS", port=443),
+        listener(passed, protocol="UDP", port=53),
+        address="::",
+    )
+    assert requests_to_try([shown]) == (
+        "nc ::1 5432",
+        "openssl s_client -connect '[::1]:443' -servername any.example.com",
+        "nc -u ::1 53",
+    )
+    assert requests_to_try([gateway(listener(lost, protocol="UDP", port=53), listener(protocol="TCP"))]) == ()
+    out = io.StringIO()
+    print_gateways([gateway(listener(passed, protocol="TCP", port=5432), listener(protocol="UDP", port=53))], out)
+    assert out.getvalue().splitlines()[-2:] == [
+        "route: * -> Service default/db:5432 70%, closed 30% (TCPRoute default/db)",
+        "route: * -> dropped (no route is attached)",
+    ]
