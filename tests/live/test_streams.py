@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -349,6 +351,45 @@ def test_a_change_of_one_route_leaves_all_other_connections_of_the_port(
         stage.gateway.delete(["TLSRoute infra/other"])
         assert [said(connection) for connection, _ in connections] == [wanted for _, wanted in connections]
         assert session.send(Call(host="web.example.com")).status == 200
+
+
+def counted(gateway: LiveGateway, name: str) -> int:
+    """One of the figures that Envoy's listener manager keeps."""
+    _, body = gateway.get("/metrics/envoy")
+    found = re.findall(rf"^envoy_listener_manager_{name}\S* (\d+)$", body.decode(), re.MULTILINE)
+    return sum(map(int, found))
+
+
+def test_envoy_drains_the_filter_chains_of_a_changed_route_and_no_others(
+    fleet: Fleet, servers: dict[str, StreamServer], tmp_path: Path
+) -> None:
+    places = Places(fleet)
+    start: list[Manifest] = [
+        *(GATEWAY, secret("end"), secret("web"), *services(servers)),
+        route("TLSRoute", "kept", "pass", ("tls-1", 1), hostname="kept.example.com"),
+        route("TLSRoute", "other", "pass", ("tls-1", 1), hostname="other.example.com"),
+        route("TCPRoute", "db", "tcp", ("tcp-1", 1)),
+    ]
+    # Envoy updates in place what its workers have begun with, so the first change comes after the start.
+    with running(tmp_path, places, places.complete(start), "--concurrency", "1") as gateway:
+        stage = Stage(gateway, Authority())
+
+        def figures() -> tuple[int, int, int]:
+            names = ("listener_in_place_updated", "total_filter_chains_draining", "total_listeners_draining")
+            return counted(gateway, names[0]), counted(gateway, names[1]), counted(gateway, names[2])
+
+        assert figures() == (0, 0, 0)
+        stage.apply(route("TLSRoute", "more", "pass", ("tls-1", 1), hostname="more.example.com"))
+        assert figures() == (1, 0, 0)
+        stage.apply(route("TLSRoute", "other", "pass", ("tls-1", 1), ("tls-2", 1), hostname="other.example.com"))
+        assert figures() == (2, 1, 0)
+        stage.apply(route("TCPRoute", "db", "tcp", ("tcp-2", 1)))
+        assert figures() == (3, 2, 0)
+        modified = counted(gateway, "listener_modified")
+        stage.apply(route("UDPRoute", "dns", "udp", ("udp-1", 1)))
+        stage.apply(route("UDPRoute", "dns", "udp", ("udp-1", 1), ("udp-2", 1)))
+        assert (figures(), counted(gateway, "listener_modified")) == ((3, 2, 0), modified)
+    places.close()
 
 
 def test_connections_and_sessions_outlive_the_control_plane(stage: Stage, routes: Callable[..., None]) -> None:
