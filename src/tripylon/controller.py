@@ -243,6 +243,8 @@ class Replica:
             self._engine.apply(batch.put, batch.delete)
         for finding in batch.findings:
             self._engine.tell("reader", finding.object, (finding,))
+        if batch.withheld is not None:
+            self._engine.withhold(batch.withheld)
 
     async def _rest(self) -> None:
         """Now and then, what can wait."""

@@ -195,6 +195,15 @@ class Engine:
                 self.graph.put(world.REACHED, gateway, place)
         return self._flush(started)
 
+    def withhold(self, secrets: Mapping[Name, str]) -> Applied:
+        """Takes in which Secrets that are referred to may not be read now, all of them, by what to grant."""
+        started = time.perf_counter()
+        for name in self.graph.rows(world.WITHHELD_SECRETS).keys() - secrets.keys():
+            self.graph.delete(world.WITHHELD_SECRETS, name)
+        for name, remedy in secrets.items():
+            self.graph.put(world.WITHHELD_SECRETS, name, remedy)
+        return self._flush(started)
+
     def rest(self) -> None:
         """To be called when there is nothing to do: keeps later collections short, as what was built stays.
 

@@ -29,7 +29,7 @@ from tripylon.api.kinds import KINDS, Kind
 from tripylon.api.routes import HTTPRoute
 from tripylon.kube import reflector
 from tripylon.kube.client import Client
-from tripylon.kube.watch import Batch, Watcher
+from tripylon.kube.watch import Batch, Watcher, joined
 from tripylon.values import Ref
 
 SECRETS = "/api/v1/secrets"
@@ -544,6 +544,29 @@ async def test_secrets_are_listed_where_that_is_allowed_and_followed_by_name_els
     )
     assert capsys.readouterr().out.count("no permission to follow a kind") == 1
     assert not server.asked(SECRETS)
+
+
+async def test_wanted_secrets_that_may_not_be_read_are_named_until_they_may_or_nobody_wants_them(
+    server: Scripted,
+) -> None:
+    closed = "/api/v1/namespaces/closed/secrets"
+    refused = status(403, "Forbidden", 'cannot list resource "secrets"')
+    server.lists[closed].extend((refused, refused, listing(secret("a", 1, namespace="closed"), version=5), refused))
+    one, other = Ref("", "Secret", "closed", "a"), Ref("", "Secret", "closed", "b")
+
+    def withheld() -> list[list[str]]:
+        return [sorted(map(str, each.withheld)) for each in reader.batches if each.withheld is not None]
+
+    async with reading(server, "Secret", secret_namespaces=()) as reader:
+        await reader.synced()
+        reader.watcher.want([one])
+        await reader.until(lambda: reader.names == ["a"])
+        await reader.until(lambda: withheld() == [["closed/a"], []])
+        reader.watcher.want([other])
+        await reader.until(lambda: withheld()[-1] == ["closed/b"])
+        reader.watcher.want([])
+        await reader.until(lambda: withheld()[-1] == [])
+    assert joined(reader.batches).withheld == {}
 
 
 async def test_secrets_that_the_whole_list_has_are_not_followed_twice(server: Scripted) -> None:

@@ -32,13 +32,15 @@ class Followed:
         self._client, self._take = client, take
         self._task: asyncio.Task[None] | None = None
         title = f"{kind.plural} {namespace}/{name}" if name else f"{kind.plural} {namespace}".strip()
+        self.remedy = _remedy(kind, namespace, name)
+        """What to grant where we may not follow it."""
         self.reflector = Reflector(
             client,
             title,
             self._locate,
             self,
             params=params,
-            remedy=_remedy(kind, namespace, name),
+            remedy=self.remedy,
             changed=lambda _: changed(self),
         )
 

@@ -23,7 +23,7 @@ from tripylon.kube.followed import Followed
 from tripylon.kube.inbox import Change, Inbox
 from tripylon.kube.reflector import State, is_before
 from tripylon.kube.watch_log import WatchLog
-from tripylon.values import Ref
+from tripylon.values import Name, Ref
 
 LABEL_SELECTORS: Mapping[str, str] = {"EndpointSlice": SERVICE_NAME_LABEL}
 """Label selector by kind: slices that belong to no Service are of no use."""
@@ -49,6 +49,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Whether, with this batch, all has been told that was there when each kind was listed, wanted objects included."""
     crds: CrdReport | None = None
     """What is installed of the definitions, when that changed."""
+    withheld: Mapping[Name, str] | None = None
+    """Wanted Secrets that may not be read, all of them, by what to grant; when that changed."""
 
 
 class KindState(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,8 @@ class Watcher:
         self._crds = Crds(client, kinds, self._on_crds)
         self._told_synced = False
         self._told_crds = CrdReport()
+        self._withheld: dict[Name, str] = {}
+        self._told_withheld: dict[Name, str] = {}
         self._log = WatchLog()
         self._group: asyncio.TaskGroup | None = None
 
@@ -118,10 +122,16 @@ class Watcher:
             changes = self._inbox.take(self._batch_objects)
             synced = not len(self._inbox) and self.synced
             crds = self._crds.report
-            if changes or synced != self._told_synced or crds != self._told_crds:
-                news = crds if crds != self._told_crds else None
-                self._told_synced, self._told_crds = synced, crds
-                return _batch(changes, synced=synced, crds=news)
+            withheld = self._withheld
+            news = (synced, crds, withheld) != (self._told_synced, self._told_crds, self._told_withheld)
+            if changes or news:
+                batch = Batch(
+                    synced=synced,
+                    crds=crds if crds != self._told_crds else None,
+                    withheld=withheld if withheld != self._told_withheld else None,
+                )
+                self._told_synced, self._told_crds, self._told_withheld = synced, crds, withheld
+                return _filled(batch, changes)
             await self._inbox.stirred.wait()
 
     def __aiter__(self) -> Watcher:
@@ -212,6 +222,7 @@ class Watcher:
         """Follow an object no longer, and tell that it is gone unless a whole list has it."""
         single.stop()
         self._log.forget(single.reflector)
+        self._note_withheld(single, withheld=False)
         if ref.key in single.reflector.known and self._owns(single, ref, "", gone=True):
             self._inbox.put_now(single.kind, ref, None)
 
@@ -254,9 +265,20 @@ class Watcher:
             for each in (*(each.reflector for each in self._all()), self._crds.reflector):
                 if each.state in ("failing", "forbidden"):
                     each.wake()
-        if source.kind.name in BY_REFERENCE and not source.name:
-            self._follow_wanted()
+        if source.kind.name in BY_REFERENCE:
+            if source.name:
+                self._note_withheld(source, withheld=reflector.state == "forbidden")
+            else:
+                self._follow_wanted()
         self._inbox.stir()
+
+    def _note_withheld(self, single: Followed, *, withheld: bool) -> None:
+        """Keep up which wanted objects may not be read. Of those that we may not, nobody tells whether they exist."""
+        key = Name(single.namespace, single.name)
+        if withheld:
+            self._withheld = {**self._withheld, key: single.remedy}
+        elif key in self._withheld:
+            self._withheld = {name: remedy for name, remedy in self._withheld.items() if name != key}
 
     def _on_crds(self) -> None:
         for each in self._all():
@@ -272,7 +294,9 @@ def joined(batches: Iterable[Batch]) -> Batch:
     put: dict[Ref, Resource] = {}
     delete: dict[Ref, None] = {}
     findings: dict[Ref, Finding] = {}
+    withheld: Mapping[Name, str] | None = None
     for batch in batches:
+        withheld = batch.withheld if batch.withheld is not None else withheld
         for ref in batch.delete:
             put.pop(ref, None)
             findings.pop(ref, None)
@@ -282,15 +306,15 @@ def joined(batches: Iterable[Batch]) -> Batch:
             findings.pop(resource.ref, None)
             put[resource.ref] = resource
         findings |= {finding.object: finding for finding in batch.findings}
-    return Batch(put=tuple(put.values()), delete=tuple(delete), findings=tuple(findings.values()))
+    return Batch(put=tuple(put.values()), delete=tuple(delete), findings=tuple(findings.values()), withheld=withheld)
 
 
 def _sorted(namespaces: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if namespaces is None else tuple(sorted(set(namespaces)))
 
 
-def _batch(changes: list[tuple[Ref, Change]], *, synced: bool, crds: CrdReport | None) -> Batch:
-    """Decode what was taken."""
+def _filled(batch: Batch, changes: list[tuple[Ref, Change]]) -> Batch:
+    """A batch with what was taken, decoded."""
     put: list[Resource] = []
     findings: list[Finding] = []
     for ref, change in changes:
@@ -300,7 +324,7 @@ def _batch(changes: list[tuple[Ref, Change]], *, synced: bool, crds: CrdReport |
             except DecodeError as error:
                 findings.append(_unreadable(ref, error))
     delete = tuple(ref for ref, change in changes if change.raw is None)
-    return Batch(put=tuple(put), delete=delete, findings=tuple(findings), synced=synced, crds=crds)
+    return msgspec.structs.replace(batch, put=tuple(put), delete=delete, findings=tuple(findings))
 
 
 def _decoded(kind: Kind, raw: bytes) -> Resource:

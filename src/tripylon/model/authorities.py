@@ -12,6 +12,7 @@ from cryptography import x509
 
 from tripylon.graph import Read
 from tripylon.values import Ref
+from tripylon.world.withheld import absence_of
 from tripylon.world.world import CONFIG_MAPS, SECRETS
 
 CA_KEY = "ca.crt"
@@ -34,7 +35,8 @@ def read_authorities(read: Read, target: Ref) -> bytes | AuthorityFault:
     """The certificates, in PEM, of an object of a supported kind."""
     found = read.get(SECRETS, target.key) if target.kind == "Secret" else read.get(CONFIG_MAPS, target.key)
     if found is None:
-        return AuthorityFault(f"refers to {target}, which does not exist", f"Create it, with key `{CA_KEY}`")
+        absence = absence_of(read, target, f"Create it, with key `{CA_KEY}`")
+        return AuthorityFault(f"refers to {target}, which {absence.what}", absence.hint)
     bundle = found.contents.get(CA_KEY, b"")
     try:
         x509.load_pem_x509_certificates(bundle)

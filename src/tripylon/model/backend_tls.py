@@ -12,7 +12,8 @@ from tripylon.api.own import Backend, BackendCAReference
 from tripylon.graph import Read
 from tripylon.model.plan import BackendTls
 from tripylon.model.tls import parse_certificate
-from tripylon.values import Name, is_address
+from tripylon.values import Name, Ref, is_address
+from tripylon.world.withheld import absence_of
 from tripylon.world.world import CONFIG_MAPS, SECRETS
 
 CA_KEY = "ca.crt"
@@ -35,7 +36,7 @@ def backend_tls(read: Read, backend: Backend) -> BackendTls | str | None:
         client = Name(backend.metadata.namespace, tls.secret_ref.name)
         secret = read.get(SECRETS, client)
         if secret is None:
-            return f"Secret `{client}` with the client certificate does not exist"
+            return _absent(read, "Secret", client, "the client certificate")
         certificate = parse_certificate(client, secret)
         if certificate.fault:
             return f"Secret `{client}` {certificate.fault}"
@@ -57,13 +58,19 @@ def _bundle(read: Read, namespace: str, ref: BackendCAReference) -> bytes | str:
         return f"CA certificates of kind {ref.group}/{ref.kind} are not supported"
     found = read.get(SECRETS, name) if ref.kind == "Secret" else read.get(CONFIG_MAPS, name)
     if found is None:
-        return f"{ref.kind} `{name}` with the CA certificates does not exist"
+        return _absent(read, ref.kind, name, "the CA certificates")
     bundle = found.contents.get(CA_KEY, b"")
     try:
         x509.load_pem_x509_certificates(bundle)
     except ValueError:
         return f"{ref.kind} `{name}` has no PEM certificates in `{CA_KEY}`"
     return bundle.strip()
+
+
+def _absent(read: Read, kind: str, name: Name, content: str) -> str:
+    absence = absence_of(read, Ref("", kind, *name), "")
+    remedy = f"; {absence.hint[0].lower()}{absence.hint[1:]}" if absence.hint else ""
+    return f"{kind} `{name}` with {content} {absence.what}{remedy}"
 
 
 def _addresses(backend: Backend) -> tuple[str, ...]:

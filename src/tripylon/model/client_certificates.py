@@ -20,6 +20,7 @@ from tripylon.model.plan import Certificate, ClientCertificate, ClusterKey, Dest
 from tripylon.model.tls import CERTIFICATES
 from tripylon.values import Built, Name, Ref
 from tripylon.world.grants import may_refer
+from tripylon.world.withheld import absence_of
 from tripylon.world.world import GATEWAYS
 
 _FIELD = "spec.tls.backend.clientCertificateRef"
@@ -50,7 +51,7 @@ def plan_client(read: Read, name: Name) -> Built[ClientCertificate, Finding] | N
     fault = _reference_fault(read, gateway, target)
     certificate = read.get(CERTIFICATES, target.key) if fault is None else None
     if fault is None:
-        fault = _certificate_fault(gateway, target.key, certificate)
+        fault = _certificate_fault(read, gateway, target.key, certificate)
     usable = certificate is not None and bool(certificate.chain)
     return Built(ClientCertificate(name, target.key if usable else None), (fault,) if fault is not None else ())
 
@@ -77,11 +78,12 @@ def _reference_fault(read: Read, gateway: Gateway, target: Ref) -> Finding | Non
     return None
 
 
-def _certificate_fault(gateway: Gateway, name: Name, certificate: Certificate | None) -> Finding | None:
+def _certificate_fault(read: Read, gateway: Gateway, name: Name, certificate: Certificate | None) -> Finding | None:
     """What is wrong with a certificate, be it shown in spite of it or not."""
     if certificate is None:
-        hint = f"Create Secret `{name}` of type kubernetes.io/tls; {_UNTIL_THEN}"
-        return _finding(gateway, f"has no client certificate: Secret `{name}` does not exist", hint)
+        absence = absence_of(read, Ref("", "Secret", *name), f"Create Secret `{name}` of type kubernetes.io/tls")
+        what = f"has no client certificate: Secret `{name}` {absence.what}"
+        return _finding(gateway, what, f"{absence.hint}; {_UNTIL_THEN}")
     if not certificate.fault:
         return None
     cure = "Put a PEM certificate chain into `tls.crt` and its unencrypted key into `tls.key`; "

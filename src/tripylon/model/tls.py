@@ -31,6 +31,7 @@ from tripylon.model.listeners import sharing_names
 from tripylon.model.plan import Certificate, GatewayPlan, GatewayTls, TlsPlan
 from tripylon.values import Built, Name, Ref, intersect_hostnames
 from tripylon.world.grants import may_refer
+from tripylon.world.withheld import absence_of
 from tripylon.world.world import GATEWAYS, LAST_GOOD_SECRETS, LISTENER_SETS, SECRETS
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
@@ -222,7 +223,7 @@ def _presentable(read: Read, entry: Entry, findings: list[Finding]) -> tuple[Nam
         fault = _reference_fault(read, entry.holder.ref, target, field)
         if fault is None:
             certificate = read.get(CERTIFICATES, target.key)
-            fault = _certificate_fault(certificate, target.key, field)
+            fault = _certificate_fault(read, certificate, target.key, field)
             if certificate is not None and certificate.chain:
                 names.append(target.key)
         if fault is not None:
@@ -258,11 +259,12 @@ def _reference_fault(read: Read, source: Ref, target: Ref, field: str) -> _Fault
     return None
 
 
-def _certificate_fault(certificate: Certificate | None, name: Name, field: str) -> _Fault | None:
+def _certificate_fault(read: Read, certificate: Certificate | None, name: Name, field: str) -> _Fault | None:
     """What is wrong with a certificate that a listener refers to, be it presented in spite of it or not."""
     if certificate is None:
-        what = f"has no certificate: Secret `{name}` does not exist"
-        return _Fault("InvalidCertificateRef", what, f"Create Secret `{name}` of type kubernetes.io/tls", field)
+        absence = absence_of(read, Ref("", "Secret", *name), f"Create Secret `{name}` of type kubernetes.io/tls")
+        what = f"has no certificate: Secret `{name}` {absence.what}"
+        return _Fault("InvalidCertificateRef", what, absence.hint, field)
     if certificate.fault:
         hint = "Put a PEM certificate chain into `tls.crt` and its unencrypted key into `tls.key`"
         what = f"cannot use Secret `{name}`: it {certificate.fault}"

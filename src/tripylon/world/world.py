@@ -65,6 +65,9 @@ TOLD: Table[tuple[str, Ref], tuple[Finding, ...]] = Table("told from outside")
 LAST_GOOD_SECRETS: Table[Name, Secret] = Table("last good secrets")
 """Secrets as they were before they became unusable: see `model/tls.py`."""
 
+WITHHELD_SECRETS: Table[Name, str] = Table("withheld secrets")
+"""Secrets that are referred to and may not be read, whether they exist or not, by what to grant: see `withheld.py`."""
+
 INPUTS: tuple[Table[Any, Any], ...] = (
     GATEWAY_CLASSES,
     GATEWAYS,
@@ -82,6 +85,7 @@ INPUTS: tuple[Table[Any, Any], ...] = (
     REACHED,
     TOLD,
     LAST_GOOD_SECRETS,
+    WITHHELD_SECRETS,
 )
 
 
