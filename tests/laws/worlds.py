@@ -30,6 +30,7 @@ OWN = "gateway.tripylon.dev"
 VERSIONS = {
     "GatewayClass": f"{GATEWAY_API}/v1",
     "Gateway": f"{GATEWAY_API}/v1",
+    "ListenerSet": f"{GATEWAY_API}/v1",
     "HTTPRoute": f"{GATEWAY_API}/v1",
     "GRPCRoute": f"{GATEWAY_API}/v1",
     "ReferenceGrant": f"{GATEWAY_API}/v1",
