@@ -33,6 +33,9 @@ VERSIONS = {
     "ListenerSet": f"{GATEWAY_API}/v1",
     "HTTPRoute": f"{GATEWAY_API}/v1",
     "GRPCRoute": f"{GATEWAY_API}/v1",
+    "TLSRoute": f"{GATEWAY_API}/v1",
+    "TCPRoute": f"{GATEWAY_API}/v1",
+    "UDPRoute": f"{GATEWAY_API}/v1",
     "ReferenceGrant": f"{GATEWAY_API}/v1",
     "BackendTLSPolicy": f"{GATEWAY_API}/v1",
     "Backend": f"{OWN}/v1alpha1",
@@ -163,7 +166,11 @@ CLASSES = st.builds(
 
 _PORT = st.fixed_dictionaries(
     {"port": one(80, 81)},
-    optional={"name": one("http", "more"), "appProtocol": one("http", "kubernetes.io/h2c", "kubernetes.io/ws", "odd")},
+    optional={
+        "name": one("http", "more"),
+        "protocol": one("TCP", "TCP", "TCP", "UDP"),
+        "appProtocol": one("http", "kubernetes.io/h2c", "kubernetes.io/ws", "odd"),
+    },
 )
 SERVICE_OBJECTS = st.builds(
     lambda space, name, ports, external: make("Service", space, name, spec={"ports": ports, **external}),
@@ -193,7 +200,7 @@ SLICES = st.builds(
     one("s1", "s2", "s3"),
     one(*SERVICES),
     few(_ENDPOINT),
-    few(some(name=one("http", "more"), port=one(8000, 8001)), 0, 2),
+    few(some(name=one("http", "more"), port=one(8000, 8001), protocol=one("TCP", "TCP", "TCP", "UDP")), 0, 2),
 )
 _DESTINATION = st.one_of(
     st.builds(
@@ -256,7 +263,7 @@ GRANTS = st.builds(
     ),
     one(*SPACES),
     one("g1", "g2"),
-    one("HTTPRoute", "HTTPRoute", "GRPCRoute", "Gateway"),
+    one("HTTPRoute", "HTTPRoute", "GRPCRoute", "TCPRoute", "Gateway"),
     one(*SPACES),
     one(
         *({"group": "", "kind": "Service"}, {"group": "", "kind": "Service", "name": "web"}),
@@ -382,13 +389,65 @@ def routes(kind: str, rules: st.SearchStrategy[Manifest]) -> st.SearchStrategy[R
 HTTP_ROUTES = routes("HTTPRoute", http_rules(http_matches(st.one_of(PATH_MATCHES, PATH_MATCHES, _BROKEN_PATH))))
 GRPC_ROUTES = routes("GRPCRoute", GRPC_RULES)
 
+# --- Streams ------------------------------------------------------------------------------------------------
+
+
+def _passing(name: str, port: int, protocol: str, hostname: str, mode: str) -> Manifest:
+    listener: Manifest = {"name": name, "port": port, "protocol": protocol, "allowedRoutes": {"namespaces": _ALL}}
+    if protocol in ("TLS", "HTTPS"):
+        listener["hostname"] = hostname
+        listener["tls"] = {"mode": mode} if mode == "Passthrough" else {"certificateRefs": [{"name": "cert"}]}
+    return listener
+
+
+_ALL = {"from": "All"}
+_NAMES = one("*.example.com", "www.example.com", "*.shop.example.com", "other.org")
+PIPES = st.builds(
+    lambda listeners, created: make(
+        "Gateway", "a", "pipes", created=created, spec={"gatewayClassName": "ours", "listeners": listeners}
+    ),
+    few(
+        st.one_of(
+            st.builds(_passing, one("tcp"), one(5432), one("TCP"), st.just(""), st.just("")),
+            st.builds(_passing, one("udp", "datagrams"), one(5432, 5433), one("UDP"), st.just(""), st.just("")),
+            st.builds(_passing, one("tls", "more"), one(8444), one("TLS"), _NAMES, one("Passthrough", "Terminate")),
+            st.builds(_passing, one("web"), one(8444), one("HTTPS"), _NAMES, st.just("Terminate")),
+        ),
+        1,
+        4,
+        key=lambda listener: listener["name"],
+    ),
+    one(*AGES),
+)
+"""A gateway that passes streams on."""
+STREAM_ROUTES = st.builds(
+    lambda kind, space, name, parents, hostnames, backends, created: make(
+        kind,
+        space,
+        name,
+        created=created,
+        spec={
+            "parentRefs": parents,
+            "rules": [{"backendRefs": backends}],
+            **({"hostnames": hostnames} if kind == "TLSRoute" else {}),
+        },
+    ),
+    one("TLSRoute", "TLSRoute", "TCPRoute", "UDPRoute"),
+    one("a", "a", "b"),
+    one("s1", "s2", "s3"),
+    few(one(*[{"name": "pipes", "namespace": "a"}] * 3, {"name": "edge", "namespace": "a"}), 1, 2, key=str),
+    few(_NAMES, 1, 2, key=str),
+    few(st.builds(lambda target, rest: {**target, **rest}, _TARGETS, some(weight=one(0, 1, 7))), 1, 2),
+    one(*AGES),
+)
+
 # --- Worlds -------------------------------------------------------------------------------------------------
 
 _LESS = st.one_of(CLASSES, SECRETS, CONFIG_MAPS, NAMESPACES, GRANTS)
 _MORE = st.one_of(SERVICE_OBJECTS, SLICES, GATEWAYS, BACKENDS, POLICIES)
 ROUTES = st.one_of(HTTP_ROUTES, HTTP_ROUTES, GRPC_ROUTES)
-OTHERS = st.one_of(_MORE, _LESS)
-OBJECTS = st.one_of(HTTP_ROUTES, HTTP_ROUTES, GRPC_ROUTES, _MORE, _LESS)
+OTHERS = st.one_of(_MORE, _LESS, PIPES, STREAM_ROUTES)
+OBJECTS = st.one_of(HTTP_ROUTES, HTTP_ROUTES, GRPC_ROUTES, PIPES, STREAM_ROUTES, STREAM_ROUTES, _MORE, _LESS)
 """Any object, routes more often than others."""
 
 EDGE = make(
