@@ -29,7 +29,7 @@ def find_binary() -> Path | None:
         return Path(named)
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = Path(os.environ.get("TRIPYLON_CLUSTER_CACHE") or home)
-    found = sorted((cache / "tripylon" / "cluster").glob("*/bin/cluster"), key=lambda path: path.stat().st_mtime)
+    found = sorted((cache / "tripylon" / "cluster").glob("*/cluster"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
 
 

@@ -266,6 +266,7 @@ async def test_a_definition_that_comes_and_goes(api: ApiServer, client: Client) 
         await _apply_when_served(client, backend("a"))
         await reader.until(lambda: "a" in reader.names)
         name = definition["metadata"]["name"]
+        assert name in [each.name for each in reader.watcher.crds.installed], "its watch told of it"
         await client.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", name)
         await reader.until(lambda: "a" not in reader.names)
         await _until(lambda: reader.watcher.states()[0].state == "absent")

@@ -225,7 +225,7 @@ async def test_an_empty_list_of_metadata_may_hold_null(server: Scripted) -> None
 
     server.lists[ROUTES].extend((null, nonsense))
     async with client_of(server) as client:
-        [page] = [page async for page in client.list_pages(ROUTES, accept=METADATA_ONLY)]
+        [page] = [page async for page in client.list_pages(ROUTES, accept=METADATA_ONLY.list)]
         with pytest.raises(ApiError, match="cannot be read") as caught:
             await anext(client.list_pages(ROUTES))
     assert (page.items, page.metadata.resource_version) == ([], "9")

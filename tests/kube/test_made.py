@@ -45,4 +45,6 @@ async def test_what_is_deleted_is_told(server: Scripted) -> None:
     ]
     asked = server.asked(DEPLOYMENTS)
     assert {each.query["labelSelector"] for each in asked} == {SELECTOR}
-    assert all("as=PartialObjectMetadata" in each.headers["Accept"] for each in asked)
+    # A watch that asked for lists would be ended by the server at its first event.
+    kinds_asked = {("watch" in each.query, each.headers["Accept"].split(";")[1]) for each in asked}
+    assert kinds_asked == {(False, "as=PartialObjectMetadataList"), (True, "as=PartialObjectMetadata")}

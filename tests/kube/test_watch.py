@@ -33,6 +33,7 @@ from tripylon.kube.watch import Batch, Watcher, joined
 from tripylon.values import Ref
 
 SECRETS = "/api/v1/secrets"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 def kind(name: str) -> Kind:
@@ -102,6 +103,8 @@ async def reading(
     if serve:
         server.answer("GET", GATEWAY_API, kinds(("HTTPRoute", "httproutes")))
         server.answer("GET", "/api/v1", kinds(("Secret", "secrets"), ("Service", "services")))
+        if not server.lists[CRDS]:
+            server.lists[CRDS].append(listing(version=1))
     async with (
         client_of(server, attempts=1, watch_idle=watch_idle) as client,
         reading_by(client, *names or ("HTTPRoute",), **options) as reader,
@@ -476,6 +479,20 @@ async def test_a_forbidden_kind_is_told_and_the_others_work(
     assert capsys.readouterr().out.count("no permission to follow a kind") == 1
 
 
+async def test_definitions_that_may_not_be_read_are_told_and_hold_up_nobody(
+    server: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.lists[ROUTES].append(listing(route("a", 1), version=5))
+    server.lists[CRDS].append(status(403, "Forbidden", "cannot list definitions"))
+    async with reading(server) as reader:
+        await reader.synced()
+        await server.until(lambda: len(server.asked(CRDS)) >= 2)
+    assert reader.names == ["a"]
+    said = capsys.readouterr().out
+    assert said.count("no permission to follow a kind") == 1
+    assert "grant list and watch of customresourcedefinitions.apiextensions.k8s.io cluster-wide" in said
+
+
 async def test_follows_the_namespaces_named(server: Scripted) -> None:
     for namespace in ("one", "two"):
         path = f"{GATEWAY_API}/namespaces/{namespace}/httproutes"
@@ -492,7 +509,7 @@ async def test_asks_only_for_what_is_needed(server: Scripted) -> None:
     server.lists[SECRETS].append(listing(version=5))
     async with reading(server, "EndpointSlice", "Secret") as reader:
         await reader.synced()
-        await server.until(lambda: len([each for each in server.requests if "watch" in each.query]) == 2)
+        await server.until(lambda: len({each.path for each in server.requests if "watch" in each.query} - {CRDS}) == 2)
     for asked in server.asked("/apis/discovery.k8s.io/v1/endpointslices"):
         assert asked.query["labelSelector"] == "kubernetes.io/service-name"
     for asked in server.asked(SECRETS):

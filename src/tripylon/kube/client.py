@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.metadata import version
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 import msgspec
@@ -26,17 +26,31 @@ from tripylon.kube.discovery import Discovery, Served
 from tripylon.kube.failures import ApiError, Backoff, of_answer
 
 JSON = "application/json"
-METADATA_ONLY = (
-    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,"
-    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-)
-"""Of lists and watches, what is common to objects of all kinds."""
 APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
 Object = dict[str, Any]
 Parameters = Mapping[str, str]
+
+
+class Form(NamedTuple):
+    """How objects are asked for: the media types of lists and of watches.
+
+    They differ where the server makes another kind of them: it ends a watch, without a word, at the first event that
+    would have to be a list.
+    """
+
+    list: str
+    watch: str
+
+
+WHOLE = Form(JSON, JSON)
+METADATA_ONLY = Form(
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+)
+"""What is common to objects of all kinds."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):

@@ -47,15 +47,31 @@ class CrdReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Crds:
-    """Follows the definitions of some kinds; `changed` is called when the report did."""
+    """Follows the definitions of some kinds; `changed` is called when the report did, `on_state` when the list did.
 
-    def __init__(self, client: Client, kinds: Iterable[Kind], changed: Callable[[], None]) -> None:
+    Without the permission, definitions that appear are found only as each kind is looked for from time to time.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        kinds: Iterable[Kind],
+        changed: Callable[[], None],
+        on_state: Callable[[Reflector], None] = lambda _: None,
+    ) -> None:
         self.report = CrdReport()
         self._names = frozenset(f"{kind.plural}.{kind.group}" for kind in kinds if _is_defined(kind))
         self._found: dict[str, Crd] = {}
         self._changed = changed
         self.reflector = Reflector(
-            client, "customresourcedefinitions", self._locate, self, accept=METADATA_ONLY, limit=100
+            client,
+            "customresourcedefinitions",
+            self._locate,
+            self,
+            form=METADATA_ONLY,
+            limit=100,
+            remedy="grant list and watch of customresourcedefinitions.apiextensions.k8s.io cluster-wide",
+            changed=on_state,
         )
 
     async def run(self) -> None:

@@ -55,7 +55,7 @@ class Made:
             locate,
             _Followed(api_version, kind, self._gone),
             params={"labelSelector": self._selector},
-            accept=METADATA_ONLY,
+            form=METADATA_ONLY,
             remedy=f"grant list and watch of {kind} of {api_version} {place}, to have what is deleted put back at once",
             changed=changed,
         )

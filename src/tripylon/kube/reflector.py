@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from tripylon.kube.client import JSON, Client
+from tripylon.kube.client import WHOLE, Client, Form
 from tripylon.kube.failures import ApiError, Backoff, Status
 from tripylon.values import Name
 
@@ -86,7 +86,7 @@ class Reflector:
         sink: Sink,
         *,
         params: Mapping[str, str] | None = None,
-        accept: str = JSON,
+        form: Form = WHOLE,
         limit: int = 500,
         remedy: str = "",
         changed: Callable[[Reflector], None] = lambda _: None,
@@ -103,7 +103,7 @@ class Reflector:
         self.known: dict[Name, str] = {}
         """The resourceVersion of each object that was told."""
         self._client, self._locate, self._sink = client, locate, sink
-        self._params, self._accept, self._limit = dict(params or {}), accept, limit
+        self._params, self._form, self._limit = dict(params or {}), form, limit
         self._remedy = remedy
         self._changed = changed
         self._wake = asyncio.Event()
@@ -159,7 +159,7 @@ class Reflector:
     async def _list_once(self, path: str, limit: int) -> str:
         seen: set[Name] = set()
         version = ""
-        async for page in self._client.list_pages(path, params=self._params, limit=limit, accept=self._accept):
+        async for page in self._client.list_pages(path, params=self._params, limit=limit, accept=self._form.list):
             for item in page.items:
                 head = self._head(item)
                 seen.add(head.key)
@@ -176,7 +176,7 @@ class Reflector:
             start, before, self._opened = clock(), version, False
             try:
                 async for lines in self._client.watch_lines(
-                    path, resource_version=version, params=self._params, accept=self._accept, on_open=self._on_open
+                    path, resource_version=version, params=self._params, accept=self._form.watch, on_open=self._on_open
                 ):
                     for line in lines:
                         version = await self._take(line, version)

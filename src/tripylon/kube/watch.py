@@ -21,7 +21,7 @@ from tripylon.kube.client import Client
 from tripylon.kube.crds import CrdReport, Crds
 from tripylon.kube.followed import Followed
 from tripylon.kube.inbox import Change, Inbox
-from tripylon.kube.reflector import State, is_before
+from tripylon.kube.reflector import Reflector, State, is_before
 from tripylon.kube.watch_log import WatchLog
 from tripylon.values import Name, Ref
 
@@ -97,7 +97,7 @@ class Watcher:
         self._singles: dict[Ref, Followed] = {}
         self._wanted: frozenset[Ref] = frozenset()
         self._owners: dict[Ref, tuple[Followed, str]] = {}
-        self._crds = Crds(client, kinds, self._on_crds)
+        self._crds = Crds(client, kinds, self._on_crds, self._note)
         self._told_synced = False
         self._told_crds = CrdReport()
         self._withheld: dict[Name, str] = {}
@@ -259,18 +259,20 @@ class Watcher:
 
     def _on_change(self, source: Followed) -> None:
         """A list's state changed."""
-        reflector = source.reflector
-        recovered = self._log.note(reflector)
-        if recovered:
-            for each in (*(each.reflector for each in self._all()), self._crds.reflector):
-                if each.state in ("failing", "forbidden"):
-                    each.wake()
+        self._note(source.reflector)
         if source.kind.name in BY_REFERENCE:
             if source.name:
-                self._note_withheld(source, withheld=reflector.state == "forbidden")
+                self._note_withheld(source, withheld=source.reflector.state == "forbidden")
             else:
                 self._follow_wanted()
         self._inbox.stir()
+
+    def _note(self, reflector: Reflector) -> None:
+        """Log what changed; where one list gets through to a server that was away, the others may as well."""
+        if self._log.note(reflector):
+            for each in (*(each.reflector for each in self._all()), self._crds.reflector):
+                if each.state in ("failing", "forbidden"):
+                    each.wake()
 
     def _note_withheld(self, single: Followed, *, withheld: bool) -> None:
         """Keep up which wanted objects may not be read. Of those that we may not, nobody tells whether they exist."""
