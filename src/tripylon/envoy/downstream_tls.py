@@ -1,4 +1,4 @@
-"""How a filter chain ends the TLS of its clients; certificates and authorities come by SDS: new ones touch no listener."""
+"""How a filter chain ends the TLS of its clients; certificates and authorities come by SDS, and touch no listener."""
 
 from __future__ import annotations
 

@@ -403,11 +403,7 @@ def _missing(status: Status | None) -> str:
     for condition in status.conditions:
         if condition.type == "Programmed" and condition.reason in ("Pending", "AddressNotAssigned"):
             return condition.reason
-    pending = (
-        condition.reason == "Pending"
-        for listener in status.listeners
-        for condition in listener.conditions
-    )
+    pending = (condition.reason == "Pending" for listener in status.listeners for condition in listener.conditions)
     return "Pending" if any(pending) else ""
 
 

@@ -15,11 +15,11 @@ from tripylon.api.refs import ParentReference
 from tripylon.api.streams import TCPRoute, UDPRoute
 from tripylon.findings import Finding
 from tripylon.graph import Read
-from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.gateways import DEFAULT_GATEWAYS, GATEWAY_PLANS
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.model.namespaces import allows
 from tripylon.model.plan import GatewayPlan, Listener, ParentPlan
-from tripylon.values import Ref, intersect_hostnames
+from tripylon.values import Name, Ref, intersect_hostnames
 from tripylon.world.world import Route
 
 PARENT_KINDS = ("Gateway", "ListenerSet")
@@ -41,15 +41,40 @@ class _Parent(NamedTuple):
 
 
 def attach(read: Read, route: Route, findings: list[Finding]) -> Iterator[Attached]:
-    """Each parentRef of a route that leads to a gateway of ours, with the listeners that take the route."""
-    for index, ref in enumerate(route.spec.parent_refs):
+    """Each parentRef of a route that leads to a gateway of ours, with the listeners that take the route.
+
+    Behind those that are written come the default gateways, if the route wants them (Gateway API, GEP-3793).
+    """
+    for index, ref in enumerate((*route.spec.parent_refs, *_defaults(read, route))):
         parent = _parent(read, route, index, ref, findings)
         if parent is not None:
             listeners = _listeners(read, route, index, ref, parent, findings)
             plan = ParentPlan(index, parent.gateway.name, tuple(listener.id for listener in listeners))
             yield Attached(parent.gateway, plan, listeners)
-    if route.spec.use_default_gateways == "All":
-        findings.append(_no_defaults(route))
+
+
+def _defaults(read: Read, route: Route) -> Iterator[ParentReference]:
+    """References to the default gateways that a route wants and does not name itself."""
+    if route.spec.use_default_gateways != "All":
+        return
+    named = {
+        Name(ref.namespace or route.metadata.namespace, ref.name)
+        for ref in route.spec.parent_refs
+        if (ref.group, ref.kind) == (GATEWAY_GROUP, "Gateway")
+    }
+    for gateway in sorted(read.members(DEFAULT_GATEWAYS, "All")):
+        if gateway not in named and read.get(GATEWAY_PLANS, gateway) is not None:
+            yield default_parent(gateway)
+
+
+def default_parent(gateway: Name) -> ParentReference:
+    """A default gateway as a route would name it; its status does so."""
+    return ParentReference(namespace=gateway.namespace, name=gateway.name)
+
+
+def _field(route: Route, index: int) -> str:
+    """What brought a parent in."""
+    return f"spec.parentRefs[{index}]" if index < len(route.spec.parent_refs) else "spec.useDefaultGateways"
 
 
 def intersections(route: Route, listener: Listener) -> list[tuple[str, str]]:
@@ -93,18 +118,6 @@ def _missing(route: Route, index: int, parent: Ref) -> Finding:
     )
 
 
-def _no_defaults(route: Route) -> Finding:
-    return Finding(
-        object=route.ref,
-        severity="warning",
-        condition="Accepted",
-        reason="UnsupportedValue",
-        message=f"{route.ref} wants to be attached to default gateways, which are not supported",
-        hint="Name the Gateways in `parentRefs`",
-        field="spec.useDefaultGateways",
-    )
-
-
 def _unknown_kind(route: Route, index: int, parent: ParentReference) -> Finding:
     """A parent of a kind that other gateways have; those of foreign groups are others' business."""
     return Finding(
@@ -139,7 +152,7 @@ def _listeners(
             reason=found.reason,
             message=f"{route.ref} is not attached: {parent.holder.kind} `{parent.holder.key}` has {found.message}",
             hint=found.hint,
-            field=f"spec.parentRefs[{index}]",
+            field=_field(route, index),
             parent=index,
         )
     )

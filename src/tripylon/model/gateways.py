@@ -35,6 +35,10 @@ class Socket(NamedTuple):
 CLASS_PLANS: Table[Name, bool] = Table("class plans")
 """The GatewayClasses of ours, each with whether it is accepted."""
 GATEWAY_PLANS: Table[Name, GatewayPlan] = Table("gateway plans")
+DEFAULT_GATEWAYS: Index[str, Name, Gateway] = Index(
+    "default gateways", GATEWAYS, lambda _, gateway: ("All",) if gateway.spec.default_scope == "All" else ()
+)
+"""The gateways, of whomever, that routes get which want default ones."""
 SOCKETS: Table[Name, tuple[Socket, ...]] = Table("sockets")
 """What each gateway of ours has a right to bind, if no older one asks for it."""
 SOCKETS_BY_PLACE: Index[Socket, Name, tuple[Socket, ...]] = Index(
@@ -88,7 +92,7 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
         findings.extend(found)
     listeners = tuple(_listener(each, lost, findings) for each in written)
     findings.extend(overlaps(tuple(each for each in written if each.id not in lost)))
-    findings.extend(unread(gateway, written))
+    findings.extend(unread(written))
     return Built(GatewayPlan(name, bound, listeners, accepted), tuple(findings))
 
 

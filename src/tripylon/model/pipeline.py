@@ -45,6 +45,7 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
 
 INDEXES: tuple[Index[Any, Any, Any], ...] = (
     gateways.SOCKETS_BY_PLACE,
+    gateways.DEFAULT_GATEWAYS,
     frontend_tls.FRONTENDS,
     tls.GATEWAYS_BY_SECRET,
     tls.SETS_BY_SECRET,

@@ -1,4 +1,4 @@
-"""What a Gateway says without effect here: each of it is told, and the rest serves.
+"""What listeners say without effect here: each of it is told, and the rest serves.
 
 The invariant: nothing whose loss would let somebody in stands here. A listener that asks for a check that is not there
 is closed instead, in `gateways.py`.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tripylon.api.gateway import Gateway
 from tripylon.api.meta import LabelSelector
 from tripylon.findings import Finding
 from tripylon.model.entries import Entry, about_listener
@@ -16,34 +15,14 @@ from tripylon.model.entries import Entry, about_listener
 _OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
 
-def unread(gateway: Gateway, listeners: tuple[Entry, ...]) -> Iterator[Finding]:
-    """A warning for each part of a Gateway and of its listeners that has no effect."""
-    yield from _of_the_whole(gateway)
+def unread(listeners: tuple[Entry, ...]) -> Iterator[Finding]:
+    """A warning for each part of a gateway's listeners that has no effect."""
     for entry in listeners:
         tls = entry.spec.tls
         if tls is not None and tls.options:
             options = ", ".join(f"`{key}`" for key in sorted(tls.options))
             yield _warning(entry, f"has TLS options that nobody here reads: {options}", "tls.options")
         yield from _selector(entry)
-
-
-def _of_the_whole(gateway: Gateway) -> Iterator[Finding]:
-    subject, spec = f"Gateway `{gateway.key}`", gateway.spec
-
-    def warning(what: str, hint: str, field: str) -> Finding:
-        return Finding(
-            object=gateway.ref,
-            severity="warning",
-            condition="Accepted",
-            reason="UnsupportedValue",
-            message=f"{subject} {what}",
-            hint=hint,
-            field=field,
-        )
-
-    if spec.default_scope == "All":
-        what = "offers itself as default gateway, which is not supported"
-        yield warning(what, "Name the Gateway in the `parentRefs` of each route", "spec.defaultScope")
 
 
 def _selector(entry: Entry) -> Iterator[Finding]:

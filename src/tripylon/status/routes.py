@@ -12,7 +12,9 @@ from tripylon.api.refs import ParentReference
 from tripylon.api.routes import RouteParentStatus, RouteStatus
 from tripylon.findings import Finding
 from tripylon.graph import Graph
+from tripylon.model.attachment import default_parent
 from tripylon.model.options import Options
+from tripylon.model.plan import ParentPlan
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.stream_plans import STREAM_ROUTES
 from tripylon.status.conditions import Scribe, about
@@ -29,10 +31,16 @@ def route_status(graph: Graph, route: Route, scribe: Scribe, options: Options) -
     mine = {each.parent_ref: each.conditions for each in entries if each.controller_name == options.controller_name}
     return RouteStatus(
         parents=tuple(
-            _parent(parent.index, route.spec.parent_refs[parent.index], findings, scribe, mine, options)
+            _parent(parent.index, _parent_ref(route, parent), findings, scribe, mine, options)
             for parent in plan.parents
         )
     )
+
+
+def _parent_ref(route: Route, parent: ParentPlan) -> ParentReference:
+    """The parent as the route names it, or as it would name a default gateway."""
+    refs = route.spec.parent_refs
+    return refs[parent.index] if parent.index < len(refs) else default_parent(parent.gateway)
 
 
 def _parent(
