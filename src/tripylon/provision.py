@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from tripylon.api.gateway import Gateway
+from tripylon.api.own import OWN_GROUP
 from tripylon.api.parameters import GatewayParameters
 from tripylon.envoy.bootstrap_kubernetes import AUTHORITY_FILE, bootstrap_kubernetes, sds_files
 from tripylon.findings import Finding
@@ -23,7 +24,7 @@ from tripylon.loop import Engine
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.plan import GatewayPlan
 from tripylon.settings import Address
-from tripylon.values import Name
+from tripylon.values import Name, Ref
 from tripylon.world.world import GATEWAY_CLASSES, GATEWAY_PARAMETERS, GATEWAYS, SERVICES, Reached
 
 _TELLER = "provisioner"
@@ -112,7 +113,12 @@ class Provisioner:
             self._deployer.want(gateway, objects)
 
     def _manifests(self, gateway: Gateway, plan: GatewayPlan) -> tuple[manifests.Object, ...]:
-        """The objects of a Gateway; ValueError when its parameters cannot be followed."""
+        """The objects of a Gateway; ValueError when its parameters cannot be followed, or are not there.
+
+        Without them there are no objects, rather than those of our defaults: what parameters are there to prevent, such
+        as an address for all the world, must not come about because they were forgotten, deleted or may not be read.
+        """
+        self._check_references(gateway)
         xds = self._control_plane.xds
         return manifests.manifests(
             gateway,
@@ -131,15 +137,31 @@ class Provisioner:
 
     def _parameters(self, gateway: Gateway) -> parameters.Parameters:
         """What the GatewayParameters of the class and of the Gateway say, where they are there."""
-        graph = self._engine.graph
-        class_ = graph.get(GATEWAY_CLASSES, Name("", gateway.spec.gateway_class_name))
+        of_class, of_gateway = self._references(gateway)
+        return parameters.merged(self._referred(of_class), self._referred(of_gateway))
+
+    def _check_references(self, gateway: Gateway) -> None:
+        """ValueError when a reference to parameters leads to none; empty where the model tells, of the Gateway's own."""
+        of_class, of_gateway = self._references(gateway)
+        if of_class is not None and self._referred(of_class) is None:
+            raise ValueError(f"its class refers to {of_class}, which does not exist or is no GatewayParameters")
+        if of_gateway is not None and self._referred(of_gateway) is None:
+            raise ValueError
+
+    def _references(self, gateway: Gateway) -> tuple[Ref | None, Ref | None]:
+        """What the class and the Gateway name as parameters."""
+        class_ = self._engine.graph.get(GATEWAY_CLASSES, Name("", gateway.spec.gateway_class_name))
         of_class = class_.spec.parameters_ref if class_ is not None else None
         of_gateway = gateway.spec.infrastructure.parameters_ref if gateway.spec.infrastructure else None
-        found: list[GatewayParameters | None] = [
-            graph.get(GATEWAY_PARAMETERS, Name(of_class.namespace, of_class.name)) if of_class else None,
-            graph.get(GATEWAY_PARAMETERS, Name(gateway.metadata.namespace, of_gateway.name)) if of_gateway else None,
-        ]
-        return parameters.merged(*found)
+        return (
+            Ref(of_class.group, of_class.kind, of_class.namespace, of_class.name) if of_class else None,
+            Ref(of_gateway.group, of_gateway.kind, gateway.key.namespace, of_gateway.name) if of_gateway else None,
+        )
+
+    def _referred(self, reference: Ref | None) -> GatewayParameters | None:
+        if reference is None or (reference.group, reference.kind) != (OWN_GROUP, "GatewayParameters"):
+            return None
+        return self._engine.graph.get(GATEWAY_PARAMETERS, reference.key)
 
     def _complain(self, gateway: Gateway, what: str) -> None:
         """Tell that parameters cannot be followed; what ran before runs on. Nothing: they can."""
@@ -150,7 +172,7 @@ class Provisioner:
             condition="Accepted",
             reason="InvalidParameters",
             message=f"The parameters of Gateway `{gateway.key}` cannot be followed: {what}",
-            hint="Correct the overlay in the GatewayParameters of the Gateway or of its class",
+            hint="Correct the GatewayParameters of the Gateway or of its class; what ran before runs on",
         )
         self._engine.tell(_TELLER, gateway.ref, (finding,) if what else ())
         (self._complaints.add if what else self._complaints.discard)(gateway.key)

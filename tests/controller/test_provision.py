@@ -9,6 +9,7 @@ from tests.fleet.test_groups import make
 
 from tripylon.api.gateway import Gateway
 from tripylon.api.meta import Resource
+from tripylon.envoy.emit import LISTENER_RESOURCES
 from tripylon.envoy.options import EmitOptions
 from tripylon.kube.deploy import Deployer
 from tripylon.kube.manifests import Object
@@ -189,6 +190,40 @@ def test_an_overlay_that_cannot_be_followed_is_told_and_changes_nothing(rig: Rig
     rig.apply(parameters("mine", deployment={"replicas": 4}))
     assert rig.findings() == []
     assert rig.objects()["Deployment"]["spec"]["replicas"] == 4
+
+
+@pytest.mark.parametrize("of", ["class", "Gateway"])
+def test_without_the_parameters_that_are_named_nothing_is_made(rig: Rig, of: str) -> None:
+    rig.apply(class_(parameters="mine" if of == "class" else ""), gateway(parameters="mine" if of == "Gateway" else ""))
+    assert EDGE not in rig.deployer.wanted, "our defaults would give it an address for all the world"
+    assert ("Accepted", "InvalidParameters") in rig.findings()
+    rig.apply(parameters("mine", service={"type": "ClusterIP"}))
+    assert rig.objects()["Service"]["spec"]["type"] == "ClusterIP"
+    assert rig.findings() == []
+
+
+@pytest.mark.parametrize("of", ["class", "Gateway"])
+def test_parameters_that_go_leave_all_as_it_was(rig: Rig, of: str) -> None:
+    mine = parameters("mine", service={"type": "ClusterIP"})
+    rig.apply(class_(parameters="mine" if of == "class" else ""), mine)
+    rig.apply(gateway(parameters="mine" if of == "Gateway" else ""))
+    before = rig.deployer.wanted[EDGE]
+    rig.delete(mine.ref)
+    assert rig.deployer.wanted[EDGE] is before
+    assert set(rig.deployer.told) == {f"keep {EDGE}"}
+    assert rig.status()[1]["Accepted"] == ("False", "InvalidParameters")
+    assert rig.findings() == [("Accepted", "InvalidParameters")]
+    assert rig.engine.graph.rows(LISTENER_RESOURCES), "the proxies serve on"
+    rig.apply(mine)
+    assert rig.findings() == []
+
+
+def test_parameters_of_a_kind_that_is_not_ours_make_nothing(rig: Rig) -> None:
+    odd = {"group": "example.com", "kind": "GatewayParameters", "name": "mine"}
+    spec = {"gatewayClassName": "tripylon", "infrastructure": {"parametersRef": odd}}
+    listener = {"name": "http", "port": 80, "protocol": "HTTP"}
+    rig.apply(class_(), parameters("mine"), make("Gateway", "edge", spec={**spec, "listeners": [listener]}))
+    assert EDGE not in rig.deployer.wanted
 
 
 def test_after_a_restart_too_what_runs_is_kept_while_nobody_can_say_what_should(rig: Rig) -> None:

@@ -325,6 +325,11 @@ async def test_only_the_namespaces_named_are_looked_at() -> None:
     ("error", "reason", "hint"),
     [
         (ApiError(422, "Invalid", "spec.replicas: must be"), "Invalid", "Correct the GatewayParameters"),
+        (
+            ApiError(500, "", "failed to create typed patch object (shop/edge): .spec.nonsense: field not declared"),
+            "Invalid",
+            "Correct the GatewayParameters",
+        ),
         (ApiError(403, "Forbidden", "exceeded quota"), "NoResources", "Let whoever runs the cluster grant it"),
         (ApiError(404, "NotFound", "no such kind"), "Invalid", "Install that kind"),
     ],

@@ -30,6 +30,7 @@ RESYNC_S = 600.0
 _AT_ONCE = 8
 """Gateways that are worked on at the same time."""
 _SLOWEST_RETRY_S = 60.0
+_NO_SUCH_FIELD = "failed to create typed patch object"
 
 _log = structlog.get_logger("tripylon.deploy")
 
@@ -358,7 +359,9 @@ def _taken(gateway: Gateway, key: Key, there: Object) -> Finding:
 
 def _refused(gateway: Gateway, obj: Object, error: ApiError) -> Finding | None:
     """What to tell about a request that failed; a server that is away is nobody's fault who writes Gateways."""
-    if error.unreachable or error.status >= 500 or error.status in (401, 429):
+    # To fields that a kind does not have, the API server says 500.
+    unwell = error.status >= 500 and _NO_SUCH_FIELD not in error.message
+    if error.unreachable or unwell or error.status in (401, 429):
         return None
     if error.forbidden:
         hint = "Let whoever runs the cluster grant it to the controller, or raise the quota"

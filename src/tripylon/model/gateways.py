@@ -64,7 +64,7 @@ def is_ours(read: Read, gateway: Gateway, options: Options) -> bool:
 
 
 def _plan_class(read: Read, name: Name, options: Options) -> Built[bool, Finding] | None:
-    """Whether a class of ours can be had as it is written; its gateways are served by our defaults even if not."""
+    """Whether a class of ours can be had as it is written; its gateways go on as they were if not."""
     class_ = read.get(GATEWAY_CLASSES, name)
     if class_ is None or class_.spec.controller_name != options.controller_name:
         return None
@@ -82,8 +82,10 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
     if not options.standalone:
         bound = (options.bind_address,)
         findings.extend(not_granted(read, gateway))
-    findings.extend(gateway_parameters(read, gateway, options))
-    accepted = _accepted(findings)
+    parameters = gateway_parameters(read, gateway, options)
+    # In a cluster they say how proxies are run, not what these serve: what runs goes on.
+    accepted = _accepted([*findings, *parameters] if options.standalone else findings)
+    findings.extend(parameters)
     written = entries(read, gateway)
     lost = refused(written, options)
     if options.standalone and accepted:
