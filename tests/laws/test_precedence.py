@@ -79,7 +79,7 @@ def sockets(graph: Graph, world: World) -> Iterator[tuple[Gateway, RouteTable, s
     for name, plan in graph.rows(GATEWAY_PLANS).items():
         tables: dict[RouteTable, set[str]] = {}
         for listener in plan.listeners:
-            if listener.usable:
+            if listener.usable and listener.http:
                 tables.setdefault(listener.table(name), set()).add(listener.name)
         for each in world.values():
             if isinstance(each, Gateway) and each.key == name:
