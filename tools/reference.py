@@ -225,7 +225,7 @@ def _bounds(hint: Any) -> str:
                 found += ["no value twice"] if mark.kind == "set" else []
                 found += [f"{' and '.join(f'`{key}`' for key in mark.keys)} not twice"] if mark.kind == "map" else []
             case Entries():
-                found += [_span(None, mark.max, " entries")]
+                found += [_span(mark.min, mark.max, " entries")]
             case _:
                 pass
     return "; ".join(dict.fromkeys(found))

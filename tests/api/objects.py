@@ -80,6 +80,7 @@ WORDS = (
     "_bad/key",
     "spiffe://example.com/web",
     "System",
+    "x.svc.cluster.local",
     "é",
     "line\nbreak",
     "9" * 64,

@@ -62,7 +62,13 @@ def _expression(rule: str) -> cel.Expression:
     written_out = rule.replace(
         "!format.dns1123Subdomain().validate(self.split('/')[0]).hasValue()",
         rf"(self.split('/')[0].size() <= 253 && self.split('/')[0].matches(r'^{label}(\.{label})*$'))",
-    ).replace("isIP(h)", rf"h.matches(r'^({octet}\.){{3}}{octet}$')")
+    )
+    written_out = written_out.replace(
+        "!format.qualifiedName().validate(key).hasValue()",
+        rf"(key.matches(r'^({label}(\.{label})*/)?([A-Za-z0-9][-A-Za-z0-9_.]{{0,61}})?[A-Za-z0-9]$')"
+        " && (!key.contains('/') || key.split('/')[0].size() <= 253))",
+    )
+    written_out = written_out.replace("isIP(h)", rf"h.matches(r'^({octet}\.){{3}}{octet}$')")
     return _environment().compile(written_out)
 
 

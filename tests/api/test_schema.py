@@ -8,15 +8,13 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 import pytest
+from tests.api.corpus import GATEWAY_KINDS
 
 from tripylon.api import schema as schemas
 from tripylon.api.crd import crd, json_schema, json_schema_of_all, own_kinds
 from tripylon.api.kinds import KINDS, Kind
 from tripylon.api.markers import Rule
-from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.api.schema import docs, marks, nested, schema
-
-GATEWAY_KINDS = [kind for kind in KINDS if kind.group == GATEWAY_GROUP]
 
 # Wording is ours, and rules are compared by their verdicts (test_verdicts.py), not by their text.
 OWN_WORDS = ("description", "x-kubernetes-validations")

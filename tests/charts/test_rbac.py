@@ -13,7 +13,7 @@ from tripylon.kube import manifests
 
 NAMESPACE = "gateways"
 STATUS = (
-    *("GatewayClass", "Gateway", "ListenerSet", "BackendTLSPolicy", "Backend"),
+    *("GatewayClass", "Gateway", "ListenerSet", "BackendTLSPolicy", "XBackend", "Backend"),
     *("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"),
 )
 """Kinds whose status is written; see `status/desired.py`."""
@@ -152,6 +152,7 @@ DEVELOPERS = {
         "listenersets",
         "backendtlspolicies",
         "backends",
+        "xbackends",
     )
 }
 """What whoever edits a namespace may write."""

@@ -346,7 +346,7 @@ def test_invalid_objects(
         ("apps/v1", "Deployment", "warning", 1, "Kind Deployment of apps/v1 is not one that", "it is left out"),
         (f"{GROUP}/v1", "HTTPRout", "error", 1, f"Kind HTTPRout of {GROUP}/v1 is", "did you mean HTTPRoute?"),
         (f"{GROUP}/v1", "httproute", "error", 1, f"Kind httproute of {GROUP}/v1 is", "did you mean HTTPRoute?"),
-        (f"{GROUP}/v1", "TCPRoute", "warning", 1, f"Kind TCPRoute of {GROUP}/v1 is", "it is left out"),
+        ("gateway.networking.x-k8s.io/v1alpha1", "XMesh", "warning", 1, "Kind XMesh of gateway", "it is left out"),
         (f"{GROUP}/v2", "HTTPRoute", "error", 1, "HTTPRoute has no version v2", f"write `apiVersion: {GROUP}/v1`"),
         (
             "gateway.networking.k8s.oi/v1",

@@ -504,14 +504,10 @@ async def test_follows_the_namespaces_named(server: Scripted) -> None:
 
 
 async def test_asks_only_for_what_is_needed(server: Scripted) -> None:
-    server.answer("GET", "/apis/discovery.k8s.io/v1", kinds(("EndpointSlice", "endpointslices")))
-    server.lists["/apis/discovery.k8s.io/v1/endpointslices"].append(listing(version=5))
     server.lists[SECRETS].append(listing(version=5))
-    async with reading(server, "EndpointSlice", "Secret") as reader:
+    async with reading(server, "Secret") as reader:
         await reader.synced()
-        await server.until(lambda: len({each.path for each in server.requests if "watch" in each.query} - {CRDS}) == 2)
-    for asked in server.asked("/apis/discovery.k8s.io/v1/endpointslices"):
-        assert asked.query["labelSelector"] == "kubernetes.io/service-name"
+        await server.until(lambda: len({each.path for each in server.requests if "watch" in each.query} - {CRDS}) == 1)
     for asked in server.asked(SECRETS):
         assert asked.query["fieldSelector"] == "type=kubernetes.io/tls"
 

@@ -75,6 +75,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
     - tlsroutes/status
     - udproutes/status
   verbs: [patch]
+- apiGroups: [gateway.networking.x-k8s.io]
+  resources: [xbackends]
+  verbs: [get, list, watch]
+- apiGroups: [gateway.networking.x-k8s.io]
+  resources: [xbackends/status]
+  verbs: [patch]
 - apiGroups: [gateway.tripylon.dev]
   resources: [backends]
   verbs: [get, list, watch]
@@ -86,6 +92,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [patch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
+  verbs: [list, watch]
+- apiGroups: [multicluster.x-k8s.io]
+  resources: [serviceimports]
   verbs: [list, watch]
 # Read for routes, and made for the proxies of Gateways.
 - apiGroups: [""]

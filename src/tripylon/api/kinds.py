@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from tripylon.api.core import ConfigMap, EndpointSlice, Namespace, Secret, Service
+from tripylon.api.core import ClusterTrustBundle, ConfigMap, EndpointSlice, Namespace, Secret, Service
+from tripylon.api.experimental import XBackend
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
+from tripylon.api.multicluster import ServiceImport
 from tripylon.api.own import Backend
 from tripylon.api.parameters import GatewayParameters
 from tripylon.api.policies import BackendTLSPolicy
@@ -77,10 +79,18 @@ class Kind(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
+    def builtin(self) -> bool:
+        """Whether the kind comes with the API server, if at all, and not by a definition."""
+        return self.group in _BUILTIN
+
+    @property
     def namespaced(self) -> bool:
         """Whether objects live in namespaces."""
         return self.scope == "Namespaced"
 
+
+_BUILTIN = frozenset(("", "certificates.k8s.io", "discovery.k8s.io", "networking.k8s.io"))
+"""The API groups that come with the API server."""
 
 KINDS: tuple[Kind, ...] = (
     Kind(
@@ -104,6 +114,7 @@ KINDS: tuple[Kind, ...] = (
         short_names=("btlspolicy",),
     ),
     Kind(struct=ReferenceGrant, versions=("v1", "v1beta1"), plural="referencegrants", short_names=("refgrant",)),
+    Kind(struct=XBackend, versions=("v1alpha1",), plural="xbackends", short_names=("xbackend",)),
     Kind(
         struct=Backend,
         versions=("v1alpha1",),
@@ -123,9 +134,11 @@ KINDS: tuple[Kind, ...] = (
         columns=(Column(name="Age", path=".metadata.creationTimestamp", type="date"),),
     ),
     Kind(struct=Service, versions=("v1",), plural="services", short_names=("svc",)),
+    Kind(struct=ServiceImport, versions=("v1alpha1",), plural="serviceimports", short_names=("svcim", "svcimport")),
     Kind(struct=EndpointSlice, versions=("v1",), plural="endpointslices"),
     Kind(struct=Secret, versions=("v1",), plural="secrets"),
     Kind(struct=ConfigMap, versions=("v1",), plural="configmaps", short_names=("cm",)),
+    Kind(struct=ClusterTrustBundle, versions=("v1", "v1beta1"), plural="clustertrustbundles", scope="Cluster"),
     Kind(struct=Namespace, versions=("v1",), plural="namespaces", scope="Cluster", short_names=("ns",)),
 )
 """Every kind that is read, in the order in which lists show them."""

@@ -70,6 +70,8 @@ class Items(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Entries(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Bounds of a map."""
 
+    min: int | None = None
+    """Smallest number of entries."""
     max: int | None = None
     """Largest number of entries."""
 

@@ -66,17 +66,26 @@ Duration = Annotated[
 MetadataName = Annotated[str, Text(min=1, max=253, pattern=rf"^{_SUBDOMAIN}$", words=_SUBDOMAIN_WORDS)]
 
 _QUALIFIED_KEY = rf"^({_SUBDOMAIN}/)?([A-Za-z0-9][-A-Za-z0-9_.]{{0,61}})?[A-Za-z0-9]$"
+_KEYS_FIT = Rule(
+    cel=f'self.all(key, key.matches(r"""{_QUALIFIED_KEY}"""))',
+    message="must have keys of at most 63 letters, digits, '-', '_' and '.', perhaps behind a domain and '/'",
+)
 QUALIFIED_KEYS = (
-    Rule(
-        cel=f'self.all(key, key.matches(r"""{_QUALIFIED_KEY}"""))',
-        message="must have keys of at most 63 letters, digits, '-', '_' and '.', perhaps behind a domain and '/'",
-    ),
+    _KEYS_FIT,
     Rule(
         cel="self.all(key, size(key.split('/')[0]) < 253)",
         message="must have keys whose domain in front of '/' is shorter than 253 characters",
     ),
 )
 """Rules of a map whose keys are label or annotation keys."""
+QUALIFIED_NAMES = (
+    _KEYS_FIT,
+    Rule(
+        cel="self.all(key, !key.contains('/') || size(key.split('/')[0]) <= 253)",
+        message="must have keys whose domain in front of '/' has at most 253 characters",
+    ),
+)
+"""The same with Kubernetes' own bounds."""
 
 
 class ObjectMeta(Part, frozen=True, gc=False, kw_only=True):

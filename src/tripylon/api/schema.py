@@ -221,7 +221,7 @@ def _marked(marks_: Iterable[object]) -> Schema:
                 if mark.keys:
                     made["x-kubernetes-list-map-keys"] = list(mark.keys)
             case Entries():
-                made |= _stated(maxProperties=mark.max)
+                made |= _stated(minProperties=mark.min, maxProperties=mark.max)
             case _:
                 pass
     return made | _rules(rules)

@@ -233,8 +233,6 @@ def _item_words(value: dict[str, Any]) -> dict[str, Any]:
 
 # --- Kinds that are not read ---------------------------------------------------------------------------------------
 
-# Kinds of the Gateway API that exist, so that they are not taken for misspellings.
-_OTHER_KINDS = ("TCPRoute", "TLSRoute", "UDPRoute")
 _NEAR = 0.85
 
 
@@ -254,9 +252,9 @@ def _about_unknown(api_version: str, name: str) -> tuple[Kind | None, str, str]:
     message = f"Kind {name} of {api_version} is not one that Tripylon reads"
     lowered = {kind.name.lower(): kind for kind in of_group}
     near = get_close_matches(name.lower(), lowered, 1, _NEAR)
-    if near and name not in _OTHER_KINDS:
+    if near:
         return lowered[near[0]], message, f"did you mean {lowered[near[0]].name}?"
-    if group in (GATEWAY_GROUP, Backend.GROUP) and name not in _OTHER_KINDS:
+    if group in (GATEWAY_GROUP, Backend.GROUP):
         known = ", ".join(kind.name for kind in of_group)
         return None, message, f"it is left out; kinds of {group}: {known}"
     return None, message, "it is left out"

@@ -60,7 +60,7 @@ class Crds:
         on_state: Callable[[Reflector], None] = lambda _: None,
     ) -> None:
         self.report = CrdReport()
-        self._names = frozenset(f"{kind.plural}.{kind.group}" for kind in kinds if _is_defined(kind))
+        self._names = frozenset(f"{kind.plural}.{kind.group}" for kind in kinds if not kind.builtin)
         self._found: dict[str, Crd] = {}
         self._changed = changed
         self.reflector = Reflector(
@@ -135,11 +135,6 @@ class _Annotations(msgspec.Struct):
 
 class _Annotated(msgspec.Struct):
     metadata: _Annotations = msgspec.field(default_factory=_Annotations)
-
-
-def _is_defined(kind: Kind) -> bool:
-    """Whether a kind comes by a definition, not with the API server."""
-    return "." in kind.group and kind.group != "discovery.k8s.io"
 
 
 def _is_supported(bundle_version: str) -> bool:

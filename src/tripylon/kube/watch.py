@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import structlog
 
-from tripylon.api.core import SERVICE_NAME_LABEL
 from tripylon.api.kinds import KINDS, DecodeError, Kind, decode_as
 from tripylon.api.meta import Resource
 from tripylon.findings import Finding
@@ -25,8 +24,6 @@ from tripylon.kube.reflector import Reflector, State, is_before
 from tripylon.kube.watch_log import WatchLog
 from tripylon.values import Name, Ref
 
-LABEL_SELECTORS: Mapping[str, str] = {"EndpointSlice": SERVICE_NAME_LABEL}
-"""Label selector by kind: slices that belong to no Service are of no use."""
 FIELD_SELECTORS: Mapping[str, str] = {
     "ConfigMap": "metadata.name!=kube-root-ca.crt",
     "Secret": "type=kubernetes.io/tls",
@@ -80,7 +77,6 @@ class Watcher:
         kinds: Sequence[Kind] = KINDS,
         *,
         namespaces: Iterable[str] | None = None,
-        label_selectors: Mapping[str, str] = LABEL_SELECTORS,
         field_selectors: Mapping[str, str] = FIELD_SELECTORS,
         secret_namespaces: Iterable[str] | None = None,
         batch_objects: int = 500,
@@ -90,7 +86,7 @@ class Watcher:
         self._kinds = tuple(kinds)
         self._namespaces = _sorted(namespaces)
         self._secret_namespaces = self._namespaces if secret_namespaces is None else _sorted(secret_namespaces)
-        self._labels, self._fields = label_selectors, field_selectors
+        self._fields = field_selectors
         self._batch_objects = batch_objects
         self._inbox = Inbox(max_bytes=max_waiting_bytes)
         self._lists: dict[tuple[str, str], Followed] = {}
@@ -206,11 +202,8 @@ class Watcher:
         self._inbox.stir()
 
     def _follow(self, kind: Kind, namespace: str, name: str = "") -> Followed:
-        if name:
-            params = {"fieldSelector": f"metadata.name={name}"}
-        else:
-            selectors = {"labelSelector": self._labels.get(kind.name), "fieldSelector": self._fields.get(kind.name)}
-            params = {word: selector for word, selector in selectors.items() if selector}
+        selector = f"metadata.name={name}" if name else self._fields.get(kind.name)
+        params = {"fieldSelector": selector} if selector else {}
         followed = Followed(
             self._client, kind, namespace, name, params=params, take=self._take, changed=self._on_change
         )
@@ -259,7 +252,7 @@ class Watcher:
 
     def _on_change(self, source: Followed) -> None:
         """A list's state changed."""
-        self._note(source.reflector)
+        self._note(source.reflector, may_be_absent=source.kind.builtin)
         if source.kind.name in BY_REFERENCE:
             if source.name:
                 self._note_withheld(source, withheld=source.reflector.state == "forbidden")
@@ -267,9 +260,9 @@ class Watcher:
                 self._follow_wanted()
         self._inbox.stir()
 
-    def _note(self, reflector: Reflector) -> None:
+    def _note(self, reflector: Reflector, *, may_be_absent: bool = False) -> None:
         """Log what changed; where one list gets through to a server that was away, the others may as well."""
-        if self._log.note(reflector):
+        if self._log.note(reflector, may_be_absent=may_be_absent):
             for each in (*(each.reflector for each in self._all()), self._crds.reflector):
                 if each.state in ("failing", "forbidden"):
                     each.wake()

@@ -16,8 +16,11 @@ class WatchLog:
         self._away: set[str] = set()
         self._said: set[str] = set()
 
-    def note(self, reflector: Reflector) -> bool:
-        """Say what is new of a list; True when it can be followed again after the server was away."""
+    def note(self, reflector: Reflector, *, may_be_absent: bool = False) -> bool:
+        """Say what is new of a list; True when it can be followed again after the server was away.
+
+        `may_be_absent`: nobody can install the kind, so that its absence is no news but for who looks closely.
+        """
         title, state = reflector.title, reflector.state
         before = self._states.get(title, "starting")
         self._states[title] = state
@@ -34,7 +37,10 @@ class WatchLog:
             self._log.info("the API server answers again")
         if returned and state == "live":
             return True
-        self._tell(reflector, state, before)
+        if state == "absent" and may_be_absent:
+            self._log.debug("the API server has no such kind", list=title)
+        else:
+            self._tell(reflector, state, before)
         return False
 
     def once(self, message: str) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 
-from tripylon.api.core import ConfigMap, EndpointSlice, Namespace, Secret, Service
+from tripylon.api.core import ClusterTrustBundle, ConfigMap, EndpointSlice, Namespace, Secret, Service
+from tripylon.api.experimental import XBackend
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
+from tripylon.api.multicluster import ServiceImport
 from tripylon.api.own import Backend
 from tripylon.api.parameters import GatewayParameters
 from tripylon.api.policies import BackendTLSPolicy
@@ -40,6 +42,9 @@ CONFIG_MAPS: Table[Name, ConfigMap] = Table("configmaps")
 NAMESPACES: Table[Name, Namespace] = Table("namespaces")
 BACKENDS: Table[Name, Backend] = Table("backends")
 BACKEND_TLS_POLICIES: Table[Name, BackendTLSPolicy] = Table("backendtlspolicies")
+X_BACKENDS: Table[Name, XBackend] = Table("xbackends")
+SERVICE_IMPORTS: Table[Name, ServiceImport] = Table("serviceimports")
+CLUSTER_TRUST_BUNDLES: Table[Name, ClusterTrustBundle] = Table("clustertrustbundles")
 GATEWAY_PARAMETERS: Table[Name, GatewayParameters] = Table("gatewayparameters")
 
 
@@ -81,6 +86,9 @@ INPUTS: tuple[Table[Any, Any], ...] = (
     NAMESPACES,
     BACKENDS,
     BACKEND_TLS_POLICIES,
+    X_BACKENDS,
+    SERVICE_IMPORTS,
+    CLUSTER_TRUST_BUNDLES,
     GATEWAY_PARAMETERS,
     REACHED,
     TOLD,
@@ -94,6 +102,11 @@ def _service_of(_: Name, slice_: EndpointSlice) -> Iterable[Name]:
 
 
 SLICES_BY_SERVICE: Index[Name, Name, EndpointSlice] = Index("endpointslices by service", ENDPOINT_SLICES, _service_of)
+SLICES_BY_IMPORT: Index[Name, Name, EndpointSlice] = Index(
+    "endpointslices by serviceimport",
+    ENDPOINT_SLICES,
+    lambda _, slice_: (Name(slice_.metadata.namespace, slice_.import_name),) if slice_.import_name else (),
+)
 GRANTS_BY_NAMESPACE: Index[str, Name, ReferenceGrant] = Index(
     "referencegrants by namespace", GRANTS, lambda key, _: (key.namespace,)
 )
@@ -120,6 +133,7 @@ BACKEND_TLS_POLICIES_BY_SERVICE: Index[Name, Name, BackendTLSPolicy] = Index(
 
 INDEXES: tuple[Index[Any, Any, Any], ...] = (
     SLICES_BY_SERVICE,
+    SLICES_BY_IMPORT,
     GRANTS_BY_NAMESPACE,
     LISTENER_SETS_BY_GATEWAY,
     BACKEND_TLS_POLICIES_BY_SERVICE,
@@ -137,6 +151,9 @@ _TABLES: dict[type[Resource], Table[Any, Any]] = {
     Namespace: NAMESPACES,
     Backend: BACKENDS,
     BackendTLSPolicy: BACKEND_TLS_POLICIES,
+    XBackend: X_BACKENDS,
+    ServiceImport: SERVICE_IMPORTS,
+    ClusterTrustBundle: CLUSTER_TRUST_BUNDLES,
     GatewayParameters: GATEWAY_PARAMETERS,
 }
 _BY_KIND: dict[str, Table[Any, Any]] = {struct.__name__: table for struct, table in _TABLES.items()}
