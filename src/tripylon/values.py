@@ -5,6 +5,7 @@ Everything here is immutable and hashable. Read `graph.py` next for how `Built` 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 from collections.abc import Iterator
@@ -121,3 +122,19 @@ def is_address(text: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+MAX_NAME = 63
+"""Characters of a label's value, and of the names of Services (RFC 1035)."""
+
+
+def label_value(text: str) -> str:
+    """A text as the value of a label: cut with a hash at 63 characters, `/` written as `_`."""
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", text)
+    return safe if len(safe) <= MAX_NAME else cut(safe, text)
+
+
+def cut(name: str, whole: str) -> str:
+    """A name cut at 63 characters, with a hash of the whole so that no two are the same by being cut."""
+    mark = hashlib.sha256(whole.encode()).hexdigest()[:10]
+    return f"{name[: MAX_NAME - len(mark) - 1].rstrip('-._')}-{mark}"

@@ -20,6 +20,7 @@ from tripylon.api.own import BackendStatus
 from tripylon.api.policies import PolicyStatus
 from tripylon.api.refs import ParentReference
 from tripylon.api.routes import RouteStatus
+from tripylon.api.x_backends import XBackendStatus
 from tripylon.envoy.static import decode
 from tripylon.findings import Finding
 from tripylon.model.hosts import HOSTS
@@ -121,7 +122,7 @@ def _status(status: Status | None, wanted: Any) -> Any:
                 _parent(entry.parent_ref): _conditions(entry.conditions, (keys or {}).get(_parent(entry.parent_ref)))
                 for entry in status.parents
             }
-        case PolicyStatus():
+        case PolicyStatus() | XBackendStatus():
             return {
                 name: _conditions(entry.conditions, (keys or {}).get(name))
                 for entry in status.ancestors

@@ -13,7 +13,11 @@ from tripylon.kube import manifests
 
 NAMESPACE = "gateways"
 STATUS = (
+<<<<<<< tests/charts/test_rbac.py
+    *("GatewayClass", "Gateway", "ListenerSet", "BackendTLSPolicy", "Backend", "XBackend"),
+=======
     *("GatewayClass", "Gateway", "ListenerSet", "BackendTLSPolicy", "XBackend", "Backend"),
+>>>>>>> /tmp/tp/n.22727
     *("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"),
 )
 """Kinds whose status is written; see `status/desired.py`."""
@@ -143,17 +147,8 @@ def aggregated(role: str) -> dict[str, set[str]]:
 
 
 DEVELOPERS = {
-    *(
-        "httproutes",
-        "grpcroutes",
-        "tlsroutes",
-        "tcproutes",
-        "udproutes",
-        "listenersets",
-        "backendtlspolicies",
-        "backends",
-        "xbackends",
-    )
+    *("httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "listenersets"),
+    *("backendtlspolicies", "backends", "xbackends"),
 }
 """What whoever edits a namespace may write."""
 

@@ -41,7 +41,7 @@ CONDITIONS = (
 NO_REASONS = {
     *CONDITIONS,
     *(kind.name for kind in KINDS),
-    *("List", "ServiceImport"),  # kinds that are not read
+    *("List",),  # a kind that is not read
     *("In", "NotIn", "Exists", "DoesNotExist"),  # operators of label selectors
     *("Rule", "Match"),  # what a route drops
     *("Hostname",),  # a type of address

@@ -15,6 +15,7 @@ from tripylon.kube import names
 from tripylon.kube.manifests import ListenerPort, manifests
 from tripylon.kube.parameters import DEFAULT, merged
 from tripylon.kube.pod import ProxySettings, image_reference
+from tripylon.values import label_value
 
 BOOTSTRAP = b'{"node":{"cluster":"shop/edge"}}'
 PORTS = (ListenerPort(443), ListenerPort(80), ListenerPort(80), ListenerPort(53, "UDP"))
@@ -164,7 +165,7 @@ def test_long_names_are_cut_and_stay_apart() -> None:
         assert all(len(value) <= 63 for value in each["metadata"]["labels"].values())
         assert each["metadata"]["annotations"]["gateway.tripylon.dev/gateway"] == f"shop/{one}"
     assert names.proxy_name(one, "c") != names.proxy_name(other, "c")
-    assert names.label_value(one) != names.label_value(other)
+    assert label_value(one) != label_value(other)
 
 
 @pytest.mark.parametrize(

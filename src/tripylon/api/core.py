@@ -112,7 +112,13 @@ class Service(Resource, frozen=True, gc=False, kw_only=True):
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 """Label of an EndpointSlice that names its Service."""
 IMPORT_NAME_LABEL = "multicluster.kubernetes.io/service-name"
+<<<<<<< src/tripylon/api/core.py
+"""Label of an EndpointSlice that names its ServiceImport."""
+X_BACKEND_LABEL = "gateway.tripylon.dev/x-backend"
+"""Label of an EndpointSlice that names its XBackend, in the way of a label's value (`values.label_value`)."""
+=======
 """Label of an EndpointSlice that names its ServiceImport: endpoints of other clusters."""
+>>>>>>> /tmp/tp/n.22727
 
 
 class EndpointConditions(Part, frozen=True, gc=False, kw_only=True):
@@ -174,6 +180,14 @@ class EndpointSlice(Resource, frozen=True, gc=False, kw_only=True):
         """Name of the ServiceImport that the slice belongs to, of the same namespace; empty: none."""
         return self.metadata.labels.get(IMPORT_NAME_LABEL, "")
 
+<<<<<<< src/tripylon/api/core.py
+    @property
+    def x_backend(self) -> str:
+        """What stands for the XBackend that the slice belongs to, of the same namespace; empty: none."""
+        return self.metadata.labels.get(X_BACKEND_LABEL, "")
+
+=======
+>>>>>>> /tmp/tp/n.22727
 
 # --- Secret, ConfigMap, ClusterTrustBundle, Namespace -------------------------------------------------------
 

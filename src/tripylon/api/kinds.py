@@ -14,6 +14,7 @@ from tripylon.api.core import ClusterTrustBundle, ConfigMap, EndpointSlice, Name
 from tripylon.api.experimental import XBackend
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
+from tripylon.api.imports import ServiceImport
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
 from tripylon.api.multicluster import ServiceImport
@@ -22,6 +23,8 @@ from tripylon.api.parameters import GatewayParameters
 from tripylon.api.policies import BackendTLSPolicy
 from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.api.streams import TCPRoute, TLSRoute, UDPRoute
+from tripylon.api.trust import ClusterTrustBundle
+from tripylon.api.x_backends import XBackend
 from tripylon.errors import TripylonError
 
 
@@ -132,6 +135,14 @@ KINDS: tuple[Kind, ...] = (
         plural="gatewayparameters",
         short_names=("gwp",),
         columns=(Column(name="Age", path=".metadata.creationTimestamp", type="date"),),
+    ),
+    Kind(struct=XBackend, versions=("v1alpha1",), plural="xbackends", short_names=("xbackend",)),
+    Kind(struct=ServiceImport, versions=("v1alpha1",), plural="serviceimports", short_names=("svcim",)),
+    Kind(
+        struct=ClusterTrustBundle,
+        versions=("v1", "v1beta1"),
+        plural="clustertrustbundles",
+        scope="Cluster",
     ),
     Kind(struct=Service, versions=("v1",), plural="services", short_names=("svc",)),
     Kind(struct=ServiceImport, versions=("v1alpha1",), plural="serviceimports", short_names=("svcim", "svcimport")),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tripylon.api.kinds import KINDS
 from tripylon.api.meta import GATEWAY_GROUP
+from tripylon.api.x_backends import X_GROUP
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import CLASS_PLANS, GATEWAY_PLANS
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
-from tripylon.model.policy_ancestors import ANCESTORS
+from tripylon.model.policy_ancestors import ANCESTORS, X_BACKEND_ANCESTORS
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.stream_plans import STREAM_ROUTES
 from tripylon.model.tls import GATEWAY_TLS
@@ -33,6 +34,7 @@ def concerned(changes: Changes, graph: Graph) -> set[Ref]:
     found |= {Ref(GATEWAY_GROUP, "ListenerSet", *name) for name in changes.keys(LISTENER_SET_PLANS)}
     found |= {Ref(GATEWAY_GROUP, "GatewayClass", *name) for name in changes.keys(CLASS_PLANS)}
     found |= {Ref(GATEWAY_GROUP, "BackendTLSPolicy", *name) for name in changes.keys(ANCESTORS)}
+    found |= {Ref(X_GROUP, "XBackend", *name) for name in changes.keys(X_BACKEND_ANCESTORS)}
     return {ref for ref in found if is_reported(ref) and world.find(graph, ref) is not None}
 
 

@@ -8,14 +8,11 @@ else there is.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 
 from tripylon.api.gateway import Gateway
 from tripylon.api.own import OWN_GROUP
-
-MAX_NAME = 63
-"""Characters of a label's value, and of the names of Services (RFC 1035)."""
+from tripylon.values import MAX_NAME, cut, label_value
 
 GATEWAY_NAME_LABEL = "gateway.networking.k8s.io/gateway-name"
 GATEWAY_CLASS_LABEL = "gateway.networking.k8s.io/gateway-class-name"
@@ -39,13 +36,7 @@ def proxy_name(gateway: str, class_name: str) -> str:
     if not name[0].isalpha():
         name = f"gw-{name}"
     # A dot that became a dash could meet another Gateway's name: the hash tells them apart.
-    return name if name == whole and len(name) <= MAX_NAME else _cut(name, whole)
-
-
-def label_value(text: str) -> str:
-    """A text as the value of a label: cut with a hash at 63 characters, `/` written as `_`."""
-    safe = re.sub(r"[^A-Za-z0-9._-]", "_", text)
-    return safe if len(safe) <= MAX_NAME else _cut(safe, text)
+    return name if name == whole and len(name) <= MAX_NAME else cut(name, whole)
 
 
 def selector_labels(gateway: Gateway) -> dict[str, str]:
@@ -79,8 +70,3 @@ def infrastructure(gateway: Gateway) -> tuple[Mapping[str, str], Mapping[str, st
 def digest(content: bytes) -> str:
     """A hash as it stands in annotations."""
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _cut(name: str, whole: str) -> str:
-    mark = hashlib.sha256(whole.encode()).hexdigest()[:10]
-    return f"{name[: MAX_NAME - len(mark) - 1].rstrip('-._')}-{mark}"

@@ -15,10 +15,10 @@ from tripylon.api.policies import BackendTLSPolicy, SubjectAltName
 from tripylon.api.refs import LocalObjectReference
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Read, Table
-from tripylon.model.authorities import CA_KEY, AuthorityFault, is_supported
+from tripylon.model.authorities import CA_KEY, AuthorityFault, authority, is_supported
 from tripylon.model.authorities import read_authorities as authorities_of
 from tripylon.model.plan import BackendPolicy
-from tripylon.values import Built, Name, Ref
+from tripylon.values import Built, Name
 from tripylon.world.world import (
     BACKEND_TLS_POLICIES,
     BACKEND_TLS_POLICIES_BY_SERVICE,
@@ -80,7 +80,7 @@ def read_authorities(read: Read, name: Name) -> Built[bytes, Finding] | None:
 
 
 def _bundle(read: Read, policy: BackendTLSPolicy, ref: LocalObjectReference, field: str) -> bytes | Finding:
-    target = Ref(ref.group, ref.kind, policy.key.namespace, ref.name)
+    target = authority(ref.group, ref.kind, policy.key.namespace, ref.name)
     if not is_supported(target):
         what = f"refers to authorities of kind {ref.group or 'core'}/{ref.kind}, which is not supported"
         hint = f"Refer to a ConfigMap with the certificates under `{CA_KEY}`"

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from tripylon.api.core import EndpointSlice, Service, ServicePort
+from tripylon.api.imports import IMPORT_GROUP, ServiceImport, ServiceImportPort
 from tripylon.api.own import Backend
 from tripylon.api.refs import BackendObjectReference
+from tripylon.api.x_backends import X_GROUP
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.backend_policies import in_force
@@ -22,11 +24,21 @@ from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, Endpoint, E
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.slices import endpoints
 from tripylon.model.stream_plans import STREAMS_BY_CLUSTER
+from tripylon.model.x_backends import fault_of, is_by_tls, plan_x_backend, protocol_of, x_backend_endpoints
 from tripylon.values import Built, Name, Ref, is_address, parse_duration_ms
 from tripylon.world.grants import may_refer
-from tripylon.world.world import BACKENDS, SERVICES, SLICES_BY_SERVICE, Route
+from tripylon.world.world import (
+    BACKENDS,
+    SERVICE_IMPORTS,
+    SERVICES,
+    SLICES_BY_IMPORT,
+    SLICES_BY_SERVICE,
+    X_BACKENDS,
+    Route,
+)
 
 OWN_GROUP = "gateway.tripylon.dev"
+_KINDS = (("", "Service"), (OWN_GROUP, "Backend"), (X_GROUP, "XBackend"), (IMPORT_GROUP, "ServiceImport"))
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -103,13 +115,16 @@ def resolve(
     `originates=False` is for what the client has encrypted for the backend already: it is passed on as it is.
     """
     target = Ref(backend.group, backend.kind, backend.namespace or source.namespace, backend.name)
-    if (target.group, target.kind) not in (("", "Service"), (OWN_GROUP, "Backend")):
+    if (target.group, target.kind) not in _KINDS:
         return Fault(
             "InvalidKind",
             f"refers to a backend of kind {target.group or 'core'}/{target.kind}, which is not supported",
             f"Refer to a Service, or to a Backend of {OWN_GROUP}",
             ".kind",
         )
+    if target.kind == "XBackend" and target.namespace != source.namespace:
+        what = f"may not use {target}: an XBackend is for routes of its own namespace"
+        return Fault("RefNotPermitted", what, "Make one in the route's namespace", ".namespace")
     if not may_refer(read, source, target):
         return Fault(
             "RefNotPermitted",
@@ -120,6 +135,10 @@ def resolve(
     speaks: Protocol | None = stream or ("http2" if grpc else None)
     if target.kind == "Backend":
         return _resolve_backend(read, target, speaks)
+    if target.kind == "XBackend":
+        return _resolve_x_backend(read, target, speaks)
+    if target.kind == "ServiceImport":
+        return _resolve_import(read, target, backend.port or 0, speaks)
     return _resolve_service(read, target, backend.port or 0, speaks, originates=originates)
 
 
@@ -180,6 +199,36 @@ def _resolve_backend(read: Read, target: Ref, speaks: Protocol | None) -> Cluste
     if isinstance(protocol, Fault):
         return protocol
     return ClusterKey("Backend", target.namespace, target.name, 0, protocol, backend.spec.tls is not None)
+
+
+def _resolve_x_backend(read: Read, target: Ref, speaks: Protocol | None) -> ClusterKey | Fault:
+    backend = read.get(X_BACKENDS, target.key)
+    if backend is None:
+        return Fault("BackendNotFound", f"refers to {target}, which does not exist", f"Create {target}", ".name")
+    if fault := fault_of(read, backend):
+        return Fault("BackendNotFound", f"refers to {target}, which {fault[0]}", f"Correct {target}", ".name")
+    protocol = protocol_of(backend, speaks)
+    if protocol is None:
+        stated = backend.spec.protocol or "none"
+        what = f"refers to {target} of protocol {stated}, which a route of this kind does not speak"
+        return Fault("UnsupportedProtocol", what, f"Change `spec.protocol` of {target}, or leave it out", ".name")
+    return ClusterKey("XBackend", target.namespace, target.name, 0, protocol, is_by_tls(backend))
+
+
+def _resolve_import(read: Read, target: Ref, port: int, speaks: Protocol | None) -> ClusterKey | Fault:
+    imported = read.get(SERVICE_IMPORTS, target.key)
+    if imported is None:
+        return Fault("BackendNotFound", f"refers to {target}, which does not exist", f"Import {target}", ".name")
+    transport = _transport(speaks)
+    found = import_port(imported, port, transport)
+    if found is None:
+        ports = ", ".join(str(each.port) for each in imported.spec.ports if each.protocol == transport)
+        what = f"refers to port {port} of {target}, which it does not have for {transport}"
+        return Fault("BackendNotFound", what, f"Use one of its ports: {ports}" if ports else "", ".port")
+    protocol = speaks or _protocol(found.app_protocol, PROTOCOLS)
+    if isinstance(protocol, Fault):
+        return protocol
+    return ClusterKey("ServiceImport", target.namespace, target.name, port, protocol)
 
 
 def judge_backend(read: Read, name: Name) -> Built[bool, Finding] | None:
@@ -249,6 +298,12 @@ def _protocol(app_protocol: str, known: dict[str, Protocol]) -> Protocol | Fault
 
 def plan_cluster(read: Read, key: ClusterKey) -> Built[ClusterPlan, Finding] | None:
     """How one destination is reached."""
+    if key.kind == "XBackend":
+        plan = plan_x_backend(read, key)
+        return Built(plan) if plan is not None else None
+    if key.kind == "ServiceImport":
+        there = read.get(SERVICE_IMPORTS, Name(key.namespace, key.name)) is not None
+        return Built(ClusterPlan(key, "endpoints")) if there else None
     if key.kind == "Service":
         service = read.get(SERVICES, Name(key.namespace, key.name))
         if service is None:
@@ -296,7 +351,11 @@ def plan_endpoints(read: Read, key: ClusterKey) -> Built[EndpointsPlan, Finding]
         backend = read.get(BACKENDS, Name(key.namespace, key.name))
         hosts = _hosts(backend) if backend is not None else ()
         return Built(EndpointsPlan(key, tuple(Endpoint(host, port) for host, port in hosts)))
+    if key.kind == "XBackend":
+        return Built(x_backend_endpoints(read, key))
     name = Name(key.namespace, key.name)
+    if key.kind == "ServiceImport":
+        return _import_endpoints(read, key, name)
     service = read.get(SERVICES, name)
     if service is None:
         return None
@@ -309,9 +368,25 @@ def plan_endpoints(read: Read, key: ClusterKey) -> Built[EndpointsPlan, Finding]
     return Built(EndpointsPlan(key, endpoints(slices, lambda each: _port(each, found), in_any_state=any_state)))
 
 
+def _import_endpoints(read: Read, key: ClusterKey, name: Name) -> Built[EndpointsPlan, Finding] | None:
+    """The endpoints in all clusters."""
+    imported = read.get(SERVICE_IMPORTS, name)
+    found = import_port(imported, key.port, _transport(key.protocol)) if imported is not None else None
+    if found is None:
+        return Built(EndpointsPlan(key, ()))
+    port = ServicePort(name=found.name, port=found.port, protocol=found.protocol)
+    slices = read.lookup(SLICES_BY_IMPORT, name)
+    return Built(EndpointsPlan(key, endpoints(slices, lambda each: _port(each, port))))
+
+
 def _transport(speaks: Protocol | None) -> str:
     """What a Service calls the transport of a protocol."""
     return "UDP" if speaks == "udp" else "TCP"
+
+
+def import_port(imported: ServiceImport, port: int, transport: str) -> ServiceImportPort | None:
+    """The port of a ServiceImport for a transport."""
+    return next((each for each in imported.spec.ports if each.port == port and each.protocol == transport), None)
 
 
 def service_port(service: Service, port: int, transport: str = "TCP") -> ServicePort | None:

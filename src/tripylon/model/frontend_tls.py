@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tripylon.api.gateway import FrontendTLSValidation, Gateway
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
-from tripylon.model.authorities import AuthorityFault, is_supported, read_authorities
+from tripylon.model.authorities import AuthorityFault, authority, is_supported, read_authorities
 from tripylon.model.entries import Entry, about_listener
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.plan import ClientAuthorities, ClientValidation, FrontendKey
@@ -132,7 +132,7 @@ def _resolve(
     bundles: list[bytes] = []
     problems: list[_Problem] = []
     for index, ref in enumerate(validation.ca_certificate_refs):
-        target = Ref(ref.group, ref.kind, ref.namespace or gateway.key.namespace, ref.name)
+        target = authority(ref.group, ref.kind, ref.namespace or gateway.key.namespace, ref.name)
         found = _follow(read, gateway, target, f"{field}[{index}]")
         if isinstance(found, _Problem):
             problems.append(found)
@@ -145,7 +145,7 @@ def _follow(read: Read, gateway: Gateway, target: Ref, field: str) -> bytes | _P
     if not is_supported(target):
         what = f"is a {target.group or 'core'}/{target.kind}, which holds no authorities here"
         return _Problem("InvalidCACertificateKind", what, "Name a ConfigMap with the key `ca.crt`", field)
-    if not may_refer(read, gateway.ref, target):
+    if target.namespace and not may_refer(read, gateway.ref, target):
         hint = (
             f"Allow it with a ReferenceGrant in namespace `{target.namespace}` from Gateway of "
             f"`{gateway.key.namespace}` to {target.kind}"

@@ -20,6 +20,7 @@ from tripylon.model import (
     streams,
     tls,
     told,
+    x_backends,
 )
 from tripylon.model.options import Options
 
@@ -37,6 +38,7 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
         *routes.derives(),
         *streams.derives(),
         *policy_ancestors.derives(),
+        *x_backends.derives(),
         *backends.derives(),
         *services.derives(options),
         *hosts.derives(),
@@ -52,6 +54,7 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
     tls.TLS_BY_SECRET,
     client_certificates.GATEWAYS_WITH_CLIENT,
     policy_ancestors.ROUTES_BY_SERVICE,
+    policy_ancestors.ROUTES_BY_X_BACKEND,
     backends.ROUTES_BY_CLUSTER,
     backends.CLUSTERS_BY_POLICY,
     backends.CLUSTERS_BY_CLIENT,

@@ -1,4 +1,4 @@
-"""Which Gateways a BackendTLSPolicy concerns: those through which a route refers to one of its Services.
+"""Which Gateways a BackendTLSPolicy or an XBackend concerns: those through which a route refers to what it stands for.
 
 The invariant: a Gateway is an ancestor as long as some attached route of it may refer to the Service, whether or not
 the Service or its policy can be used; what a route may not refer to is not told to anybody.
@@ -12,21 +12,31 @@ from typing import Any
 from tripylon.api.filters import GRPCRouteFilter, HTTPRouteFilter
 from tripylon.api.refs import BackendObjectReference
 from tripylon.api.routes import GRPCRoute, HTTPRoute
+from tripylon.api.x_backends import X_GROUP
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.stream_plans import STREAM_ROUTES
 from tripylon.values import Built, Name, Ref
 from tripylon.world.grants import may_refer
-from tripylon.world.world import BACKEND_TLS_POLICIES, ROUTES, Route
+from tripylon.world.world import BACKEND_TLS_POLICIES, ROUTES, X_BACKENDS, Route
 
 
 def services_of(ref: Ref, route: Route) -> Iterable[Name]:
     """The Services that a route refers to, those of mirrors included."""
+    return _named(ref, route, "", "Service")
+
+
+def x_backends_of(ref: Ref, route: Route) -> Iterable[Name]:
+    """The XBackends of its own namespace that a route refers to."""
+    return (name for name in _named(ref, route, X_GROUP, "XBackend") if name.namespace == ref.namespace)
+
+
+def _named(ref: Ref, route: Route, group: str, kind: str) -> Iterable[Name]:
     return dict.fromkeys(
         Name(each.namespace or ref.namespace, each.name)
         for each in references_of(route)
-        if (each.group, each.kind) == ("", "Service")
+        if (each.group, each.kind) == (group, kind)
     )
 
 
@@ -48,13 +58,19 @@ def _mirrors(filters: Iterable[HTTPRouteFilter | GRPCRouteFilter]) -> Iterator[B
 
 
 ROUTES_BY_SERVICE: Index[Name, Ref, Route] = Index("routes by service", ROUTES, services_of)
+ROUTES_BY_X_BACKEND: Index[Name, Ref, Route] = Index("routes by xbackend", ROUTES, x_backends_of)
 ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of backend tls policies")
 """By BackendTLSPolicy: the Gateways that it concerns, sorted."""
+X_BACKEND_ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of xbackends")
+"""By XBackend: the Gateways that reach it, sorted."""
 
 
 def derives() -> tuple[Derive[Any, Any], ...]:
     """The step from policies to their Gateways; it comes after routes."""
-    return (Derive(ANCESTORS, (BACKEND_TLS_POLICIES,), find_ancestors),)
+    return (
+        Derive(ANCESTORS, (BACKEND_TLS_POLICIES,), find_ancestors),
+        Derive(X_BACKEND_ANCESTORS, (X_BACKENDS,), find_x_ancestors),
+    )
 
 
 def find_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] | None:
@@ -68,16 +84,24 @@ def find_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] |
             service = Name(name.namespace, target.name)
             for route in read.members(ROUTES_BY_SERVICE, service):
                 if may_refer(read, route, Ref("", "Service", *service)):
-                    found.update(_gateways(read, route))
+                    found.update(_gateways(read, route, originating=True))
     return Built(tuple(sorted(found)))
 
 
-def _gateways(read: Read, route: Ref) -> Iterator[Name]:
-    """Those whose listeners take the route; what passes through encrypted or as datagrams is no policy's business."""
+def find_x_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] | None:
+    """The Gateways whose routes refer to an XBackend."""
+    if read.get(X_BACKENDS, name) is None:
+        return None
+    routes = read.members(ROUTES_BY_X_BACKEND, name)
+    return Built(tuple(sorted({gateway for route in routes for gateway in _gateways(read, route, originating=False)})))
+
+
+def _gateways(read: Read, route: Ref, *, originating: bool) -> Iterator[Name]:
+    """Those whose listeners take the route; with `originating`, only where TLS to the backend could be up to us."""
     plan, stream = read.get(ROUTE_PLANS, route), read.get(STREAM_ROUTES, route)
     for parent in plan.parents if plan is not None else ():
         if parent.listeners:
             yield parent.gateway
     for attachment in stream.attachments if stream is not None else ():
-        if attachment.terminated and attachment.key.protocol != "UDP":
+        if not originating or (attachment.terminated and attachment.key.protocol != "UDP"):
             yield attachment.key.gateway

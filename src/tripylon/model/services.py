@@ -18,11 +18,21 @@ from tripylon.model.slices import can_be_sent
 from tripylon.values import Built, Name
 from tripylon.world.world import ENDPOINT_SLICES, SERVICES
 
+
+def _belongs(slice_: EndpointSlice) -> bool:
+    """Whether a slice stands for a Service, a ServiceImport or an XBackend."""
+    return bool(slice_.service_name or slice_.import_name or slice_.x_backend)
+
+
 SLICES_LEFT_OUT: Index[Name, Name, EndpointSlice] = Index(
     "endpointslices with what gets no requests",
     ENDPOINT_SLICES,
     lambda key, slice_: (
+<<<<<<< src/tripylon/model/services.py
+        (key,) if not _belongs(slice_) or any(not can_be_sent(each.addresses) for each in slice_.endpoints) else ()
+=======
         (key,) if not _has_owner(slice_) or any(not can_be_sent(each.addresses) for each in slice_.endpoints) else ()
+>>>>>>> /tmp/tp/n.22727
     ),
 )
 SLICE_VERDICTS: Table[Name, bool] = Table("endpointslice verdicts")
@@ -51,7 +61,11 @@ def judge_slice(read: Read, name: Name, options: Options) -> Built[bool, Finding
     slice_ = read.get(ENDPOINT_SLICES, name)
     if slice_ is None:
         return None
+<<<<<<< src/tripylon/model/services.py
+    if not _belongs(slice_):
+=======
     if not _has_owner(slice_):
+>>>>>>> /tmp/tp/n.22727
         if not options.standalone:
             return None
         what, hint = "belongs to no Service", f"Name one by the label `{SERVICE_NAME_LABEL}`"

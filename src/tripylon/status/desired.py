@@ -6,6 +6,7 @@ wrote into a shared status is not looked at here; `merge.py` joins the two.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -16,19 +17,22 @@ from tripylon.api.listener_sets import ListenerSet, ListenerSetStatus
 from tripylon.api.markers import Part
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend, BackendStatus
-from tripylon.api.policies import BackendTLSPolicy, PolicyStatus
+from tripylon.api.policies import BackendTLSPolicy, PolicyAncestorStatus, PolicyStatus
 from tripylon.api.refs import ParentReference
 from tripylon.api.routes import GRPCRoute, HTTPRoute, RouteStatus
 from tripylon.api.streams import TCPRoute, TLSRoute, UDPRoute
+from tripylon.api.x_backends import XBackend, XBackendAncestorStatus, XBackendStatus
 from tripylon.graph import Graph
 from tripylon.model.options import Options
 from tripylon.status.conditions import Programming, Scribe
 from tripylon.status.gateways import class_status, gateway_status
 from tripylon.status.listener_sets import listener_set_status
-from tripylon.status.policies import policy_status
+from tripylon.status.policies import policy_status, x_backend_status
 from tripylon.status.routes import backend_status, route_status
 
-Status = GatewayClassStatus | GatewayStatus | ListenerSetStatus | RouteStatus | PolicyStatus | BackendStatus
+Status = (
+    GatewayClassStatus | GatewayStatus | ListenerSetStatus | RouteStatus | PolicyStatus | XBackendStatus | BackendStatus
+)
 
 FIRST_GENERATION = 1
 """The generation of an object that was just made; objects in files do not state any."""
@@ -54,6 +58,8 @@ def desired(
             return route_status(graph, resource, scribe, options)
         case BackendTLSPolicy():
             return policy_status(graph, resource, scribe, options)
+        case XBackend():
+            return x_backend_status(graph, resource, scribe, options)
         case Backend():
             return backend_status(graph, resource, scribe)
     return None
@@ -80,14 +86,19 @@ def status_values(status: Status) -> dict[str, Any]:
     if isinstance(status, RouteStatus):
         for entry, parent in zip(plain["parents"], status.parents, strict=True):
             entry["parentRef"] = _parent_values(parent.parent_ref)
-    if isinstance(status, PolicyStatus):
-        for entry, ancestor in zip(plain["ancestors"], status.ancestors, strict=True):
-            entry["ancestorRef"] = _parent_values(ancestor.ancestor_ref)
+    if isinstance(status, PolicyStatus | XBackendStatus):
+        refs = [_parent_values(each.ancestor_ref) for each in _ancestors(status)]
+        entries = plain.get("ancestors", [])
+        plain["ancestors"] = [{**entry, "ancestorRef": ref} for entry, ref in zip(entries, refs, strict=True)]
     if isinstance(status, GatewayStatus) and status.addresses:
         plain["addresses"] = [{"type": each.type} | _plain(each) for each in status.addresses]
     if isinstance(status, GatewayStatus | ListenerSetStatus):
         plain["listeners"] = [_listener_values(each) for each in status.listeners]
     return plain
+
+
+def _ancestors(status: PolicyStatus | XBackendStatus) -> Iterator[PolicyAncestorStatus | XBackendAncestorStatus]:
+    yield from status.ancestors
 
 
 def _listener_values(status: ListenerStatus) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tripylon.api.meta import Condition
 from tripylon.api.own import BackendStatus
 from tripylon.api.policies import PolicyStatus
 from tripylon.api.routes import RouteStatus
+from tripylon.api.x_backends import XBackendStatus
 from tripylon.status.desired import Status
 
 OWN_TYPES = frozenset(
@@ -56,6 +57,8 @@ def _merged(previous: Status | None, wanted: Status | None, controller_name: str
             return _route(previous, wanted, controller_name)
         case (PolicyStatus() | None, PolicyStatus() | None):
             return _policy(previous, wanted, controller_name)
+        case (XBackendStatus() | None, XBackendStatus() | None):
+            return _x_backend(previous, wanted, controller_name)
         case (GatewayStatus(), GatewayStatus()):
             return msgspec.structs.replace(
                 wanted,
@@ -99,6 +102,18 @@ def _policy(previous: PolicyStatus | None, wanted: PolicyStatus | None, controll
     return previous if before == ours else PolicyStatus(ancestors=(*foreign, *ours))
 
 
+def _x_backend(
+    previous: XBackendStatus | None, wanted: XBackendStatus | None, controller_name: str
+) -> XBackendStatus | None:
+    """As for a policy."""
+    if previous is None:
+        return wanted
+    foreign = tuple(each for each in previous.ancestors if each.controller_name != controller_name)
+    before = tuple(each for each in previous.ancestors if each.controller_name == controller_name)
+    ours = (wanted.ancestors if wanted is not None else ())[: max(0, MAX_PARENTS - len(foreign))]
+    return previous if before == ours else XBackendStatus(ancestors=(*foreign, *ours))
+
+
 def _listeners(previous: tuple[ListenerStatus, ...], wanted: tuple[ListenerStatus, ...]) -> tuple[ListenerStatus, ...]:
     known = {each.name: each.conditions for each in previous}
     return tuple(
@@ -132,7 +147,7 @@ def _ours(status: Status, controller_name: str) -> Iterable[Condition]:
             for entry in status.parents:
                 if entry.controller_name == controller_name:
                     yield from entry.conditions
-        case PolicyStatus():
+        case PolicyStatus() | XBackendStatus():
             for ancestor in status.ancestors:
                 if ancestor.controller_name == controller_name:
                     yield from ancestor.conditions

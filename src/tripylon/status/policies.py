@@ -1,6 +1,6 @@
-"""The status of BackendTLSPolicy (Gateway API: PolicyStatus): one entry for each Gateway that it concerns.
+"""The status of BackendTLSPolicy (Gateway API: PolicyStatus) and XBackend: one entry for each Gateway concerned.
 
-What is wrong with a policy is wrong under each of its Gateways alike. A policy that no Gateway uses has no entry.
+What is wrong with a policy or XBackend is wrong under each Gateway alike. What no Gateway uses has no entry.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from tripylon.api.meta import GATEWAY_GROUP, Condition
 from tripylon.api.policies import BackendTLSPolicy, PolicyAncestorStatus, PolicyStatus
 from tripylon.api.refs import ParentReference
+from tripylon.api.x_backends import XBackend, XBackendAncestorStatus, XBackendStatus
 from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.model.options import Options
-from tripylon.model.policy_ancestors import ANCESTORS
+from tripylon.model.policy_ancestors import ANCESTORS, X_BACKEND_ANCESTORS
 from tripylon.status.conditions import Scribe, about
 from tripylon.values import Name
 
@@ -27,6 +28,38 @@ def policy_status(graph: Graph, policy: BackendTLSPolicy, scribe: Scribe, option
     return PolicyStatus(ancestors=tuple(_ancestor(name, findings, scribe, mine, options) for name in ancestors))
 
 
+def x_backend_status(graph: Graph, backend: XBackend, scribe: Scribe, options: Options) -> XBackendStatus | None:
+    """The status of an XBackend: our entries only; None when none of our Gateways reaches it."""
+    ancestors = graph.get(X_BACKEND_ANCESTORS, backend.key)
+    if not ancestors:
+        return None
+    findings: tuple[Finding, ...] = graph.findings(backend.ref)
+    faults = about(findings, "Accepted") + about(findings, "Programmed")
+    known = {
+        each.ancestor_ref: each.conditions
+        for each in backend.status.ancestors
+        if each.controller_name == options.controller_name
+    }
+    return XBackendStatus(
+        ancestors=tuple(
+            XBackendAncestorStatus(
+                controller_name=options.controller_name,
+                ancestor_ref=ref,
+                conditions=(
+                    scribe.over(known.get(ref, ())).positive(
+                        "Accepted", faults, good="Accepted", message="The destination is accepted."
+                    ),
+                ),
+            )
+            for ref in map(_gateway_ref, ancestors)
+        )
+    )
+
+
+def _gateway_ref(gateway: Name) -> ParentReference:
+    return ParentReference(group=GATEWAY_GROUP, kind="Gateway", namespace=gateway.namespace, name=gateway.name)
+
+
 def _ancestor(
     gateway: Name,
     findings: tuple[Finding, ...],
@@ -34,7 +67,7 @@ def _ancestor(
     previous: dict[ParentReference, tuple[Condition, ...]],
     options: Options,
 ) -> PolicyAncestorStatus:
-    ref = ParentReference(group=GATEWAY_GROUP, kind="Gateway", namespace=gateway.namespace, name=gateway.name)
+    ref = _gateway_ref(gateway)
     scribe = scribe.over(previous.get(ref, ()))
     faults = about(findings, "Accepted") + about(findings, "Programmed")
     return PolicyAncestorStatus(

@@ -15,6 +15,7 @@ from tripylon.api.core import ClusterTrustBundle, ConfigMap, EndpointSlice, Name
 from tripylon.api.experimental import XBackend
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
+from tripylon.api.imports import ServiceImport
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
 from tripylon.api.multicluster import ServiceImport
@@ -23,6 +24,8 @@ from tripylon.api.parameters import GatewayParameters
 from tripylon.api.policies import BackendTLSPolicy
 from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.api.streams import TCPRoute, TLSRoute, UDPRoute
+from tripylon.api.trust import ClusterTrustBundle
+from tripylon.api.x_backends import XBackend
 from tripylon.findings import Finding
 from tripylon.graph import Changes, Graph, Index, Table
 from tripylon.values import Name, Ref
@@ -105,8 +108,19 @@ SLICES_BY_SERVICE: Index[Name, Name, EndpointSlice] = Index("endpointslices by s
 SLICES_BY_IMPORT: Index[Name, Name, EndpointSlice] = Index(
     "endpointslices by serviceimport",
     ENDPOINT_SLICES,
+<<<<<<< src/tripylon/world/world.py
+    lambda key, slice_: (Name(key.namespace, slice_.import_name),) if slice_.import_name else (),
+)
+SLICES_BY_X_BACKEND: Index[Name, Name, EndpointSlice] = Index(
+    "endpointslices by xbackend",
+    ENDPOINT_SLICES,
+    lambda key, slice_: (Name(key.namespace, slice_.x_backend),) if slice_.x_backend else (),
+)
+"""By namespace and what stands for the XBackend's name."""
+=======
     lambda _, slice_: (Name(slice_.metadata.namespace, slice_.import_name),) if slice_.import_name else (),
 )
+>>>>>>> /tmp/tp/n.22727
 GRANTS_BY_NAMESPACE: Index[str, Name, ReferenceGrant] = Index(
     "referencegrants by namespace", GRANTS, lambda key, _: (key.namespace,)
 )
@@ -134,6 +148,10 @@ BACKEND_TLS_POLICIES_BY_SERVICE: Index[Name, Name, BackendTLSPolicy] = Index(
 INDEXES: tuple[Index[Any, Any, Any], ...] = (
     SLICES_BY_SERVICE,
     SLICES_BY_IMPORT,
+<<<<<<< src/tripylon/world/world.py
+    SLICES_BY_X_BACKEND,
+=======
+>>>>>>> /tmp/tp/n.22727
     GRANTS_BY_NAMESPACE,
     LISTENER_SETS_BY_GATEWAY,
     BACKEND_TLS_POLICIES_BY_SERVICE,
