@@ -18,6 +18,7 @@ from tests.laws.worlds import HISTORIES, OBJECTS, Manifest, Step, World, make, s
 from tripylon.api.gateway import Gateway
 from tripylon.api.kinds import decode_json
 from tripylon.api.meta import Resource
+from tripylon.api.policies import BackendTLSPolicy
 from tripylon.envoy import emit, names
 from tripylon.graph import Graph
 from tripylon.model.hosts import HOSTS
@@ -149,6 +150,9 @@ def concerned(world: World, bad: Resource) -> set[Ref]:
     named = {bad.metadata.name}
     if kind in ("Secret", "ConfigMap"):
         named |= {ref.name for ref, each in world.items() if ref.kind == "Backend" and refers(each, bad.metadata.name)}
+        policies = [each for each in world.values() if isinstance(each, BackendTLSPolicy)]
+        ruling = [each for each in policies if refers(each, bad.metadata.name)]
+        named |= {target.name for policy in ruling for target in policy.spec.target_refs}
     return {ref for ref, each in world.items() if ref.kind.endswith("Route") and any(refers(each, x) for x in named)}
 
 
@@ -184,6 +188,8 @@ def test_what_is_broken_concerns_only_who_refers_to_it(world: World, number: int
             assert after.get((VHDS, name)) == before.get((VHDS, name))
     if bad.ref.kind != "Secret":
         kept = {key for key in before if key[0].endswith(("Listener", "Secret", "RouteConfiguration"))}
+        if bad.ref.kind == "ConfigMap":
+            kept = {key for key in kept if names.parse_authorities(key[1]) is None}
         assert {key: after.get(key) for key in kept} == {key: before[key] for key in kept}
 
 
