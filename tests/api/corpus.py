@@ -9,12 +9,12 @@ from typing import Any
 from tests.api.cases import broken_objects
 from tests.api.objects import damaged, made, single_changes
 
-from tripylon.api.experimental import EXPERIMENTAL_GROUP
 from tripylon.api.kinds import KINDS, Kind, find
 from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.api.validate import validate
+from tripylon.api.x_backends import X_GROUP
 
-GATEWAY_KINDS = [kind for kind in KINDS if kind.group in (GATEWAY_GROUP, EXPERIMENTAL_GROUP)]
+GATEWAY_KINDS = [kind for kind in KINDS if kind.group in (GATEWAY_GROUP, X_GROUP)]
 
 SEED = 20261125
 MADE = {"Gateway": 2000, "ListenerSet": 1000, "HTTPRoute": 2500, "GRPCRoute": 1500, "BackendTLSPolicy": 600}

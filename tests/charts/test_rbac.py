@@ -13,11 +13,7 @@ from tripylon.kube import manifests
 
 NAMESPACE = "gateways"
 STATUS = (
-<<<<<<< tests/charts/test_rbac.py
     *("GatewayClass", "Gateway", "ListenerSet", "BackendTLSPolicy", "Backend", "XBackend"),
-=======
-    *("GatewayClass", "Gateway", "ListenerSet", "BackendTLSPolicy", "XBackend", "Backend"),
->>>>>>> /tmp/tp/n.22727
     *("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"),
 )
 """Kinds whose status is written; see `status/desired.py`."""

@@ -81,12 +81,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [gateway.networking.x-k8s.io]
   resources: [xbackends/status]
   verbs: [patch]
-<<<<<<< charts/tripylon/templates/_helpers.tpl
-- apiGroups: [multicluster.x-k8s.io]
-  resources: [serviceimports]
-  verbs: [list, watch]
-=======
->>>>>>> /tmp/tp/n.22727
 - apiGroups: [gateway.tripylon.dev]
   resources: [backends]
   verbs: [get, list, watch]

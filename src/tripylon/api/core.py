@@ -1,4 +1,4 @@
-"""Kubernetes' own kinds, as far as a gateway reads them: Service, EndpointSlice, Secret, ConfigMap and others.
+"""Kubernetes' own kinds, as far as a gateway reads them: Service, EndpointSlice, Secret, ConfigMap, Namespace.
 
 Fields that are not read here are accepted and dropped; in files, names that Kubernetes does not know are still errors.
 """
@@ -112,13 +112,9 @@ class Service(Resource, frozen=True, gc=False, kw_only=True):
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 """Label of an EndpointSlice that names its Service."""
 IMPORT_NAME_LABEL = "multicluster.kubernetes.io/service-name"
-<<<<<<< src/tripylon/api/core.py
 """Label of an EndpointSlice that names its ServiceImport."""
 X_BACKEND_LABEL = "gateway.tripylon.dev/x-backend"
 """Label of an EndpointSlice that names its XBackend, in the way of a label's value (`values.label_value`)."""
-=======
-"""Label of an EndpointSlice that names its ServiceImport: endpoints of other clusters."""
->>>>>>> /tmp/tp/n.22727
 
 
 class EndpointConditions(Part, frozen=True, gc=False, kw_only=True):
@@ -180,16 +176,13 @@ class EndpointSlice(Resource, frozen=True, gc=False, kw_only=True):
         """Name of the ServiceImport that the slice belongs to, of the same namespace; empty: none."""
         return self.metadata.labels.get(IMPORT_NAME_LABEL, "")
 
-<<<<<<< src/tripylon/api/core.py
     @property
     def x_backend(self) -> str:
         """What stands for the XBackend that the slice belongs to, of the same namespace; empty: none."""
         return self.metadata.labels.get(X_BACKEND_LABEL, "")
 
-=======
->>>>>>> /tmp/tp/n.22727
 
-# --- Secret, ConfigMap, ClusterTrustBundle, Namespace -------------------------------------------------------
+# --- Secret, ConfigMap, Namespace ---------------------------------------------------------------------------
 
 
 class Secret(Resource, frozen=True, gc=False, kw_only=True):
@@ -224,24 +217,6 @@ class ConfigMap(Resource, frozen=True, gc=False, kw_only=True):
     def contents(self) -> dict[str, bytes]:
         """What each key holds, as bytes."""
         return {**self.binary_data, **{key: text.encode() for key, text in self.data.items()}}
-
-
-class ClusterTrustBundleSpec(Part, frozen=True, gc=False, kw_only=True):
-    """Whom the cluster trusts."""
-
-    signer_name: str = ""
-    """Name of the signer whose certificates these authorities are for; empty: anybody's."""
-    trust_bundle: Annotated[str, Text(min=1, max=1_048_576)]
-    """Certificates of authorities, in PEM."""
-
-
-class ClusterTrustBundle(Resource, frozen=True, gc=False, kw_only=True):
-    """Certificates of authorities for the whole cluster, which anybody may refer to."""
-
-    GROUP: ClassVar[str] = "certificates.k8s.io"
-
-    spec: ClusterTrustBundleSpec
-    """Whom the cluster trusts."""
 
 
 class Namespace(Resource, frozen=True, gc=False, kw_only=True):

@@ -10,14 +10,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from tripylon.api.core import ClusterTrustBundle, ConfigMap, EndpointSlice, Namespace, Secret, Service
-from tripylon.api.experimental import XBackend
+from tripylon.api.core import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
 from tripylon.api.imports import ServiceImport
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
-from tripylon.api.multicluster import ServiceImport
 from tripylon.api.own import Backend
 from tripylon.api.parameters import GatewayParameters
 from tripylon.api.policies import BackendTLSPolicy
@@ -135,14 +133,6 @@ KINDS: tuple[Kind, ...] = (
         plural="gatewayparameters",
         short_names=("gwp",),
         columns=(Column(name="Age", path=".metadata.creationTimestamp", type="date"),),
-    ),
-    Kind(struct=XBackend, versions=("v1alpha1",), plural="xbackends", short_names=("xbackend",)),
-    Kind(struct=ServiceImport, versions=("v1alpha1",), plural="serviceimports", short_names=("svcim",)),
-    Kind(
-        struct=ClusterTrustBundle,
-        versions=("v1", "v1beta1"),
-        plural="clustertrustbundles",
-        scope="Cluster",
     ),
     Kind(struct=Service, versions=("v1",), plural="services", short_names=("svc",)),
     Kind(struct=ServiceImport, versions=("v1alpha1",), plural="serviceimports", short_names=("svcim", "svcimport")),

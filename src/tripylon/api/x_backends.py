@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from tripylon.api.markers import Entries, Items, Part, Rule, Text
-from tripylon.api.meta import QUALIFIED_KEYS, Conditions, ControllerName, Port, PreciseHostname, Resource
+from tripylon.api.meta import QUALIFIED_NAMES, Condition, ControllerName, Port, PreciseHostname, Resource
 from tripylon.api.policies import BackendTLSPolicyValidation
 from tripylon.api.refs import ParentReference, SecretObjectReference
 from tripylon.api.routes import SessionPersistence
@@ -57,7 +57,7 @@ class EndpointSelector(Part, frozen=True, gc=False, kw_only=True):
             ],
         ],
         Entries(min=1, max=64),
-        *QUALIFIED_KEYS,
+        *QUALIFIED_NAMES,
     ]
     """Labels that a pod must carry, 1 to 64."""
 
@@ -148,7 +148,7 @@ class XBackendAncestorStatus(Part, frozen=True, gc=False, kw_only=True):
     """The controller that wrote this."""
     ancestor_ref: ParentReference
     """The Gateway that reaches the destination."""
-    conditions: Conditions = ()
+    conditions: Annotated[tuple[Condition, ...], Items(kind="map", keys=("type",))] = ()
     """State of the destination there: `Accepted`."""
 
 

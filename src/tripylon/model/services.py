@@ -28,11 +28,7 @@ SLICES_LEFT_OUT: Index[Name, Name, EndpointSlice] = Index(
     "endpointslices with what gets no requests",
     ENDPOINT_SLICES,
     lambda key, slice_: (
-<<<<<<< src/tripylon/model/services.py
         (key,) if not _belongs(slice_) or any(not can_be_sent(each.addresses) for each in slice_.endpoints) else ()
-=======
-        (key,) if not _has_owner(slice_) or any(not can_be_sent(each.addresses) for each in slice_.endpoints) else ()
->>>>>>> /tmp/tp/n.22727
     ),
 )
 SLICE_VERDICTS: Table[Name, bool] = Table("endpointslice verdicts")
@@ -61,11 +57,7 @@ def judge_slice(read: Read, name: Name, options: Options) -> Built[bool, Finding
     slice_ = read.get(ENDPOINT_SLICES, name)
     if slice_ is None:
         return None
-<<<<<<< src/tripylon/model/services.py
     if not _belongs(slice_):
-=======
-    if not _has_owner(slice_):
->>>>>>> /tmp/tp/n.22727
         if not options.standalone:
             return None
         what, hint = "belongs to no Service", f"Name one by the label `{SERVICE_NAME_LABEL}`"
@@ -80,11 +72,6 @@ def judge_slice(read: Read, name: Name, options: Options) -> Built[bool, Finding
         field = f"endpoints[{place}].addresses"
     message = f"EndpointSlice `{name}` {what}; no requests go there"
     return Built(value=False, findings=(_finding(slice_, "UnsupportedAddress", message, hint, field),))
-
-
-def _has_owner(slice_: EndpointSlice) -> bool:
-    """Whether a Service or a ServiceImport has the endpoints."""
-    return bool(slice_.service_name or slice_.import_name)
 
 
 def judge_service(read: Read, name: Name) -> Built[bool, Finding] | None:

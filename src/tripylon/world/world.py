@@ -11,14 +11,12 @@ from typing import Any
 
 import msgspec
 
-from tripylon.api.core import ClusterTrustBundle, ConfigMap, EndpointSlice, Namespace, Secret, Service
-from tripylon.api.experimental import XBackend
+from tripylon.api.core import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
 from tripylon.api.imports import ServiceImport
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
-from tripylon.api.multicluster import ServiceImport
 from tripylon.api.own import Backend
 from tripylon.api.parameters import GatewayParameters
 from tripylon.api.policies import BackendTLSPolicy
@@ -108,7 +106,6 @@ SLICES_BY_SERVICE: Index[Name, Name, EndpointSlice] = Index("endpointslices by s
 SLICES_BY_IMPORT: Index[Name, Name, EndpointSlice] = Index(
     "endpointslices by serviceimport",
     ENDPOINT_SLICES,
-<<<<<<< src/tripylon/world/world.py
     lambda key, slice_: (Name(key.namespace, slice_.import_name),) if slice_.import_name else (),
 )
 SLICES_BY_X_BACKEND: Index[Name, Name, EndpointSlice] = Index(
@@ -117,10 +114,6 @@ SLICES_BY_X_BACKEND: Index[Name, Name, EndpointSlice] = Index(
     lambda key, slice_: (Name(key.namespace, slice_.x_backend),) if slice_.x_backend else (),
 )
 """By namespace and what stands for the XBackend's name."""
-=======
-    lambda _, slice_: (Name(slice_.metadata.namespace, slice_.import_name),) if slice_.import_name else (),
-)
->>>>>>> /tmp/tp/n.22727
 GRANTS_BY_NAMESPACE: Index[str, Name, ReferenceGrant] = Index(
     "referencegrants by namespace", GRANTS, lambda key, _: (key.namespace,)
 )
@@ -148,10 +141,7 @@ BACKEND_TLS_POLICIES_BY_SERVICE: Index[Name, Name, BackendTLSPolicy] = Index(
 INDEXES: tuple[Index[Any, Any, Any], ...] = (
     SLICES_BY_SERVICE,
     SLICES_BY_IMPORT,
-<<<<<<< src/tripylon/world/world.py
     SLICES_BY_X_BACKEND,
-=======
->>>>>>> /tmp/tp/n.22727
     GRANTS_BY_NAMESPACE,
     LISTENER_SETS_BY_GATEWAY,
     BACKEND_TLS_POLICIES_BY_SERVICE,
