@@ -30,6 +30,7 @@ from tripylon.graph import Changes, Graph, Table
 from tripylon.model import pipeline, tls
 from tripylon.model.options import Options
 from tripylon.model.plan import ClusterKey, HostKey, RouteTable
+from tripylon.model.stream_plans import StreamKey
 from tripylon.status import attached
 from tripylon.values import Name, Ref
 from tripylon.world import world
@@ -107,6 +108,8 @@ def _about(key: Any) -> Ref | None:
         case Ref():
             return key
         case HostKey(table=RouteTable(gateway=gateway)) | RouteTable(gateway=gateway) | ListenerKey(gateway=gateway):
+            return Ref(GATEWAY_GROUP, "Gateway", *gateway)
+        case StreamKey(gateway=gateway):
             return Ref(GATEWAY_GROUP, "Gateway", *gateway)
         case ClusterKey(kind="Backend"):
             return Ref(OWN_GROUP, "Backend", key.namespace, key.name)

@@ -289,6 +289,21 @@ def test_a_listener_is_programmed_only_when_the_service_has_its_port(rig: Rig) -
     assert rig.status()[1]["Programmed"] == ("True", "Programmed")
 
 
+def test_a_listener_for_udp_has_a_port_for_udp_in_the_service_and_waits_for_it(rig: Rig) -> None:
+    listeners = [{"name": "tcp", "port": 53, "protocol": "TCP"}, {"name": "udp", "port": 53, "protocol": "UDP"}]
+    rig.apply(class_(), make("Gateway", "edge", spec={"gatewayClassName": "tripylon", "listeners": listeners}))
+    wanted = rig.objects()["Service"]["spec"]["ports"]
+    assert [(each["name"], each["port"], each["protocol"]) for each in wanted] == [
+        ("tcp-53", 53, "TCP"),
+        ("udp-53", 53, "UDP"),
+    ]
+    rig.apply(service("edge-tripylon", "10.0.0.1", ports=(53,)))
+    assert rig.status()[1]["Programmed"] == ("False", "Pending")
+    status = {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}
+    rig.apply(make("Service", "edge-tripylon", api="v1", spec={"type": "LoadBalancer", "ports": wanted}, status=status))
+    assert rig.status()[1]["Programmed"] == ("True", "Programmed")
+
+
 def test_a_port_that_an_overlay_takes_out_of_the_service_is_not_waited_for(rig: Rig) -> None:
     ports = {"serviceOverlay": {"spec": {"ports": [{"$patch": "replace"}, {"name": "http", "port": 8443}]}}}
     rig.apply(class_(), parameters("own", **ports), gateway(parameters="own"))

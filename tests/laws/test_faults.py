@@ -8,6 +8,7 @@ from tripylon.envoy.emit import HOST_RESOURCES
 from tripylon.envoy.listeners import ListenerKey
 from tripylon.loop import _bug
 from tripylon.model.plan import ClusterKey, HostKey, RouteTable
+from tripylon.model.stream_plans import StreamKey
 from tripylon.values import Name, Ref
 
 EDGE = Name("team", "edge")
@@ -21,6 +22,7 @@ GATEWAY = Ref("gateway.networking.k8s.io", "Gateway", *EDGE)
         (HostKey(RouteTable(EDGE, 80, ""), "a.example"), GATEWAY),
         (RouteTable(EDGE, 443, "tls"), GATEWAY),
         (ListenerKey(EDGE, 80, "::"), GATEWAY),
+        (StreamKey(EDGE, 5432, "TCP", "tcp", ""), GATEWAY),
         (ClusterKey("Service", "team", "web", 80, "http1"), Ref("", "Service", "team", "web")),
         (ClusterKey("Backend", "team", "web", 0, "http1"), Ref("gateway.tripylon.dev", "Backend", "team", "web")),
     ],
