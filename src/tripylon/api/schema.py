@@ -141,7 +141,7 @@ def _default(hint: Any, field: msgspec.structs.FieldInfo) -> Any:
         for mark in hint.__metadata__:
             if isinstance(mark, Default):
                 return mark.value
-    return _written(field.default) if field.default is not msgspec.NODEFAULT and field.default else None
+    return (_written(field.default) or None) if field.default is not msgspec.NODEFAULT and field.default else None
 
 
 def _written(value: Any) -> Any:

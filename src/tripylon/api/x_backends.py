@@ -18,6 +18,23 @@ X_GROUP = "gateway.networking.x-k8s.io"
 """API group of kinds that are tried out."""
 
 
+def only_for(field: str, name: str, value: str) -> tuple[Rule, Rule]:
+    """A field that must be set when another has a certain value, and must not be set otherwise."""
+    return (
+        Rule(
+            cel=f"self.{name} != '{value}' || has(self.{field})",
+            message=f"must be set because `{name}` is {value}; add it",
+            reason="FieldValueRequired",
+            field_path=f".{field}",
+        ),
+        Rule(
+            cel=f"self.{name} == '{value}' || !has(self.{field})",
+            message=f"must not be set unless `{name}` is {value}; remove it",
+            field_path=f".{field}",
+        ),
+    )
+
+
 class XBackendPort(Part, frozen=True, gc=False, kw_only=True):
     """The port of a destination."""
 
@@ -34,7 +51,7 @@ class ExternalHostname(Part, frozen=True, gc=False, kw_only=True):
         PreciseHostname,
         Rule(
             cel="!self.endsWith('.cluster.local')",
-            message="must not be a name of the cluster's own (`.cluster.local`); refer to the Service instead",
+            message="must not be a name of the cluster (`.cluster.local`); refer to the Service instead",
         ),
     ]
     """DNS name of the host."""
@@ -66,14 +83,16 @@ class XBackendTLS(Part, frozen=True, gc=False, kw_only=True):
     """TLS to the hosts."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
+        *only_for("clientCertificateRef", "mode", "ClientAndServer"),
         Rule(
-            cel="(self.mode == 'ClientAndServer') == has(self.clientCertificateRef)",
-            message="must be set if and only if `mode` is ClientAndServer; add or remove it",
-            field_path=".clientCertificateRef",
+            cel="self.mode != 'None' || !has(self.validation)",
+            message="must not be set because `mode` is None; remove it or choose ServerOnly",
+            field_path=".validation",
         ),
         Rule(
-            cel="(self.mode != 'None') == has(self.validation)",
-            message="must be set unless `mode` is None, and not set if it is; add or remove it",
+            cel="self.mode == 'None' || has(self.validation)",
+            message="must be set because `mode` asks for TLS; say how the certificate is verified",
+            reason="FieldValueRequired",
             field_path=".validation",
         ),
     )
@@ -89,33 +108,28 @@ class XBackendTLS(Part, frozen=True, gc=False, kw_only=True):
 _NO_TLS = XBackendTLS(mode="None")
 
 
+_TLS_WANTED = "(has(self.tls) && self.tls.mode != 'None')"
+
+
 class XBackendSpec(Part, frozen=True, gc=False, kw_only=True):
     """What the destination is."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
+        *only_for("externalHostname", "type", "ExternalHostname"),
+        *only_for("endpointSelector", "type", "EndpointSelector"),
         Rule(
-            cel="(self.type == 'ExternalHostname') == has(self.externalHostname)",
-            message="must be set if and only if `type` is ExternalHostname; add or remove it",
-            field_path=".externalHostname",
-        ),
-        Rule(
-            cel="(self.type == 'EndpointSelector') == has(self.endpointSelector)",
-            message="must be set if and only if `type` is EndpointSelector; add or remove it",
-            field_path=".endpointSelector",
-        ),
-        Rule(
-            cel="!has(self.protocol) || self.protocol != 'H2C' || !has(self.tls) || self.tls.mode == 'None'",
-            message="must be without TLS for protocol H2C; use HTTP2 for HTTP/2 by TLS",
+            cel=f"!has(self.protocol) || self.protocol != 'H2C' || !{_TLS_WANTED}",
+            message="must have the mode None because the protocol is H2C; use HTTP2 for HTTP/2 over TLS",
             field_path=".tls",
         ),
         Rule(
-            cel="!has(self.protocol) || self.protocol != 'HTTP2' || (has(self.tls) && self.tls.mode != 'None')",
-            message="must be set for protocol HTTP2; use H2C for HTTP/2 without TLS",
+            cel=f"!has(self.protocol) || self.protocol != 'HTTP2' || {_TLS_WANTED}",
+            message="must ask for TLS because the protocol is HTTP2; use H2C for HTTP/2 in plain text",
             field_path=".tls",
         ),
         Rule(
-            cel="!has(self.protocol) || self.protocol != 'WSS' || (has(self.tls) && self.tls.mode != 'None')",
-            message="must be set for protocol WSS; add it",
+            cel=f"!has(self.protocol) || self.protocol != 'WSS' || {_TLS_WANTED}",
+            message="must ask for TLS because the protocol is WSS; choose another mode",
             field_path=".tls",
         ),
         Rule(
