@@ -141,7 +141,7 @@ class Provisioner:
         return parameters.merged(self._referred(of_class), self._referred(of_gateway))
 
     def _check_references(self, gateway: Gateway) -> None:
-        """ValueError when a reference to parameters leads to none; empty where the model tells, of the Gateway's own."""
+        """ValueError when a reference to parameters leads to none; an empty one where the model tells it already."""
         of_class, of_gateway = self._references(gateway)
         if of_class is not None and self._referred(of_class) is None:
             raise ValueError(f"its class refers to {of_class}, which does not exist or is no GatewayParameters")

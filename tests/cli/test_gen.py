@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import jsonschema_rs
+import pytest
 import yaml
+from tests.charts.kubernetes import faults
 from tests.cli.conftest import Command
+from tests.live.certificates import Authority
 
 from tripylon.api.kinds import KINDS
 from tripylon.envoy.verify import verify
@@ -91,3 +94,48 @@ def test_version_without_envoy_says_why(command: Command, tmp_path: Path) -> Non
 
     os.environ["TRIPYLON_ENVOY_BINARY"] = str(tmp_path / "none")
     assert f"none: there is no Envoy at {tmp_path / 'none'}" in command("version").out
+
+
+def test_a_proxy_that_somebody_runs_is_no_controllers(command: Command, tmp_path: Path) -> None:
+    chain, _ = Authority().issue("tripylon.test")
+    (tmp_path / "ca.crt").write_text(chain)
+    ran = command("gen", "proxy", "shop/edge", "--authority", "ca.crt", "--xds", "control.test:9977", "--image", "e:1")
+    assert ran.code == 0, ran.err
+    made = {each["kind"]: each for each in yaml.safe_load_all(ran.out)}
+    assert sorted(made) == ["ConfigMap", "Deployment", "ServiceAccount"]
+    assert {(each["metadata"]["namespace"], each["metadata"]["name"]) for each in made.values()} == {
+        ("shop", "edge-self-managed")
+    }
+    assert [fault for each in made.values() for fault in faults(each)] == []
+    for foreign in ("ownerReferences", "controller-name", "managed-by", "gateway-name", "content-hash"):
+        assert foreign not in ran.out
+    pod = made["Deployment"]["spec"]["template"]
+    assert made["Deployment"]["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == "tripylon-proxy", "the NetworkPolicy lets it in"
+    assert pod["spec"]["serviceAccountName"] == "edge-self-managed"
+    assert pod["spec"]["containers"][0]["image"] == "e:1"
+    files = made["ConfigMap"]["data"]
+    assert files["ca.crt"] == chain
+    bootstrap = json.loads(files["bootstrap.json"])
+    assert bootstrap["node"] == {"cluster": "shop/edge"}
+    assert "control.test" in files["bootstrap.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("edge", "--authority", "ca.crt"), "write namespace/name"),
+        (("shop/edge", "--authority", "none"), "--authority: cannot read none: No such file"),
+        (("shop/edge", "--authority", "garbage"), "--authority: garbage holds no certificate in PEM"),
+        (("shop/edge", "--authority", "ca.crt", "--xds", "10.0.0.1:9977"), "--xds: '10.0.0.1:9977' has no DNS name"),
+        (("shop/edge", "--authority", "ca.crt", "--xds", "control.test"), "--xds: "),
+    ],
+)
+def test_a_proxy_needs_a_gateway_an_authority_and_a_place(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...], complaint: str
+) -> None:
+    (tmp_path / "garbage").write_text("none")
+    (tmp_path / "ca.crt").write_text(Authority().issue("tripylon.test")[0])
+    ran = command("gen", "proxy", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert complaint in ran.err

@@ -103,6 +103,16 @@ def test_the_readmes_example_works_there_with_a_service(bare: Cluster) -> None:
     assert ask(bare, "default", 8080, "other.example.com") == "404"
 
 
+def test_a_proxy_of_ones_own_serves(bare: Cluster, tmp_path: Path) -> None:
+    for command in commands(section("docs/kubernetes.md", "## Proxies that you run yourself")):
+        bare.run(["bash", "-euo", "pipefail", "-c", f"cd {tmp_path}\n{command}"])
+    bare.kubectl("wait", "--for=condition=Programmed", "gateway/own", LIMIT)
+    label = "app.kubernetes.io/instance=own-self-managed"
+    [pod] = json.loads(bare.kubectl("get", "pods", "-l", label, "-o", "json"))["items"]
+    curl = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{pod['status']['podIP']}/"]
+    assert bare.run(curl).stdout == "404", "it listens, and there is no route"
+
+
 def test_an_installation_may_be_kept_to_one_namespace_beside_another(bare: Cluster) -> None:
     values = {
         "watchNamespaces": ["shop"],

@@ -330,6 +330,11 @@ async def test_only_the_namespaces_named_are_looked_at() -> None:
             "Invalid",
             "Correct the GatewayParameters",
         ),
+        (
+            ApiError(500, "", "failed to convert new object (shop/edge): quantities must match"),
+            "Invalid",
+            "Correct the GatewayParameters",
+        ),
         (ApiError(403, "Forbidden", "exceeded quota"), "NoResources", "Let whoever runs the cluster grant it"),
         (ApiError(404, "NotFound", "no such kind"), "Invalid", "Install that kind"),
     ],

@@ -78,7 +78,7 @@ COMMANDS = (
     Command(
         "gen",
         "tripylon.cli.gen:app",
-        "Write what other tools need: an installation, definitions, editor schemas, an Envoy bootstrap.",
+        "Write what other tools need: an installation, definitions, editor schemas, proxies to run yourself.",
         ("tripylon gen install | kubectl apply --server-side -f -", "tripylon gen schema --to schemas"),
     ),
     Command(

@@ -80,6 +80,37 @@ def bootstrap(
     return FINE
 
 
+@app.command(help_epilogue=examples(("tripylon gen proxy default/edge --authority ca.crt | kubectl apply -f -",)))
+def proxy(
+    gateway: Annotated[str, Parameter(help="The Gateway: namespace/name.", show_env_var=False)],
+    *,
+    authority: Annotated[
+        Path, Parameter(help="File with `ca.crt` of the controllers' Secret tripylon-xds-tls.", show_env_var=False)
+    ],
+    xds: Annotated[
+        str, Parameter(help="Where proxies find the controllers: DNS name and port.", show_env_var=False)
+    ] = "tripylon.tripylon-system.svc.cluster.local:9977",
+    image: Annotated[str, Parameter(help="Image of the proxy; default: stock Envoy.", show_env_var=False)] = "",
+) -> int:
+    """Print a proxy that you run yourself as YAML, for a Gateway whose GatewayParameters say `selfManaged`.
+
+    A ServiceAccount, a ConfigMap with what Envoy starts with, and a Deployment, to be changed at will.
+    """
+    from tripylon.cli.options import address
+    from tripylon.cli.output import print_yaml
+    from tripylon.kube.self_managed import proxy_manifests
+    from tripylon.values import Name, is_address
+
+    namespace, _, name = gateway.partition("/")
+    if not namespace or not name or "/" in name:
+        raise UsageError(f"{gateway!r} is no Gateway: write namespace/name, such as default/edge")
+    place = address(xds, flag="--xds", default_host="")
+    if not place.host or is_address(place.host):
+        raise UsageError(f"--xds: {xds!r} has no DNS name, by which the controllers' certificate could be checked")
+    print_yaml(proxy_manifests(Name(namespace, name), place, authority=_certificates(authority), image=image))
+    return FINE
+
+
 @app.command(
     help_epilogue=examples(
         (
@@ -124,6 +155,20 @@ def _endpoint(text: str, flag: str) -> str | tuple[str, int]:
         return text
     found = address(text, flag=flag, default_host="127.0.0.1")
     return found.host, found.port
+
+
+def _certificates(file: Path) -> str:
+    """The certificates in a file, as they stand there."""
+    from cryptography import x509
+
+    try:
+        text = file.read_bytes()
+        x509.load_pem_x509_certificates(text)
+    except OSError as error:
+        raise UsageError(f"--authority: cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"--authority: {file} holds no certificate in PEM") from error
+    return text.decode()
 
 
 def _write(files: dict[str, dict[str, object]], folder: Path) -> None:

@@ -30,7 +30,8 @@ RESYNC_S = 600.0
 _AT_ONCE = 8
 """Gateways that are worked on at the same time."""
 _SLOWEST_RETRY_S = 60.0
-_NO_SUCH_FIELD = "failed to create typed patch object"
+_UNREADABLE = ("failed to create typed patch object", "failed to convert new object")
+"""How a message begins when a field does not exist or has no such value: it comes with the code of a server's fault."""
 
 _log = structlog.get_logger("tripylon.deploy")
 
@@ -359,8 +360,7 @@ def _taken(gateway: Gateway, key: Key, there: Object) -> Finding:
 
 def _refused(gateway: Gateway, obj: Object, error: ApiError) -> Finding | None:
     """What to tell about a request that failed; a server that is away is nobody's fault who writes Gateways."""
-    # To fields that a kind does not have, the API server says 500.
-    unwell = error.status >= 500 and _NO_SUCH_FIELD not in error.message
+    unwell = error.status >= 500 and not error.message.startswith(_UNREADABLE)
     if error.unreachable or unwell or error.status in (401, 429):
         return None
     if error.forbidden:
