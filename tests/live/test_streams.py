@@ -262,6 +262,20 @@ def test_long_datagrams_pass(stage: Stage, routes: Callable[..., None]) -> None:
         assert session.recv(9000) == b"udp-1: " + b"x" * 8000
 
 
+def test_a_udp_port_that_another_program_has_is_told_and_the_others_serve(
+    stage: Stage, routes: Callable[..., None]
+) -> None:
+    routes(route("UDPRoute", "dns", "udp", ("udp-1", 1)))
+    late: Manifest = {"kind": "Gateway", "metadata": {"name": "late"}}
+    place = stage.gateway.places.address("infra/late"), stage.gateway.places.port(54)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(place)
+        routes(late | {"spec": {"listeners": [{"name": "udp", "port": 54, "protocol": "UDP"}]}})
+        found: Any = stage.gateway.picture()["findings"]
+        assert [each["reason"] for each in found if each["object"]["name"] == "late"] == ["PortUnavailable"]
+        assert stage.udp() == b"udp-1: hello"
+
+
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
 
