@@ -34,6 +34,7 @@ from tripylon.kube.pod import ProxySettings
 from tripylon.kube.report import Counters as StatusCounters
 from tripylon.kube.report import Reporter
 from tripylon.kube.secret_wants import SecretWants
+from tripylon.kube.selectors import SelectorServices
 from tripylon.kube.shutdown import ADMIN_PORT, METRICS_PORT, READINESS_PORT
 from tripylon.kube.tokens import Node, TokenReviewer
 from tripylon.kube.watch import Batch, KindState, Watcher, joined
@@ -94,6 +95,7 @@ class Replica:
             writer, self._tell, controller_name=settings.controller_name, namespaces=settings.namespaces
         )
         self._made = Made(client, self._deployer.selector, settings.namespaces, self._deployer.gone)
+        self._selectors = SelectorServices(self._engine.graph, writer, controller_name=settings.controller_name)
         self._provisioner = Provisioner(
             self._engine,
             self._deployer,
@@ -261,6 +263,7 @@ class Replica:
         if self._secrets.changed(self.graph, applied.changes):
             self._watcher.want(self._secrets.refs)
         self._provisioner.changed(applied.changes)
+        self._selectors.changed(applied.changes)
         self._reporter.changed(applied)
         self._neighbours.stir()
 
@@ -281,7 +284,7 @@ class Replica:
 
     def _lead(self) -> None:
         assert self._tasks is not None
-        self._deploying = self._tasks.create_task(_until_cancelled(self._deployer, self._made))
+        self._deploying = self._tasks.create_task(_until_cancelled(self._deployer, self._made, self._selectors))
         self._reporter.start()
 
     def _follow(self) -> None:
@@ -312,8 +315,9 @@ def _note_definitions(report: CrdReport) -> None:
     )
 
 
-async def _until_cancelled(deployer: Deployer, made: Made) -> None:
+async def _until_cancelled(deployer: Deployer, made: Made, selectors: SelectorServices) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(deployer.run())
             tasks.create_task(made.run())
+            tasks.create_task(selectors.run())

@@ -27,6 +27,11 @@ class LeaderClient:
         self._check()
         return await self._client.apply(obj, field_manager=field_manager, force=force)
 
+    async def create(self, obj: Object, *, field_manager: str = "") -> Object:
+        """See `Client.create`."""
+        self._check()
+        return await self._client.create(obj, field_manager=field_manager)
+
     async def delete(self, api_version: str, kind: str, name: str, *, namespace: str = "", uid: str = "") -> bool:
         """See `Client.delete`."""
         self._check()
