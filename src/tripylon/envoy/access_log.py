@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from google.protobuf.message import Message
 
@@ -49,8 +50,9 @@ def access_log(place: str) -> AccessLog:
     return _log(place, _FIELDS)
 
 
+@lru_cache(maxsize=8)
 def stream_log(place: str) -> AccessLog:
-    """The same for connections and sessions into which nobody looks."""
+    """The same for connections and sessions into which nobody looks; one object for all, which must not be changed."""
     return _log(place, _STREAM_FIELDS)
 
 

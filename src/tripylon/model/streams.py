@@ -9,6 +9,7 @@ Read `envoy/streams.py` next.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,7 +71,7 @@ def plan_stream_route(read: Read, ref: Ref) -> Built[StreamRoutePlan, Finding] |
         ref,
         route.metadata.creation_timestamp,
         tuple(parents),
-        tuple(attachments),
+        tuple(sorted(attachments)),
         shares=_shares(read, route, findings),
         passed=_shares(read, route, [], originates=False) if passed else (),
     )
@@ -84,7 +85,7 @@ def plan_stream(read: Read, key: StreamKey) -> Built[StreamPlan, Finding] | None
     if not wanting:
         return None
     first = min(wanting, key=lambda route: _precedence(route, key))
-    terminated = any(each.key == key and each.terminated for each in first.attachments)
+    terminated = any(each.terminated for each in _wishes(first, key))
     client = read.get(CLIENT_CERTIFICATES, key.gateway)
     shares = tuple(
         share._replace(cluster=reached(share.cluster, client) if share.cluster is not None else None)
@@ -104,9 +105,17 @@ def _attachments(route: StreamRoute, gateway: GatewayPlan, listener: Listener) -
             yield StreamAttachment(key, own, terminated=protocol != "TLS" or listener.terminates)
 
 
+def _wishes(route: StreamRoutePlan, key: StreamKey) -> Iterator[StreamAttachment]:
+    """The attachments of a route to one place: it may want it by several of its hostnames."""
+    at = bisect_left(route.attachments, (key,))
+    while at < len(route.attachments) and route.attachments[at].key == key:
+        yield route.attachments[at]
+        at += 1
+
+
 def _precedence(route: StreamRoutePlan, key: StreamKey) -> tuple[object, ...]:
-    """Sort key of those who want a place, least first; a route may want it by several of its hostnames."""
-    rank = max(hostname_specificity(each.own_hostname) for each in route.attachments if each.key == key)
+    """Sort key of those who want a place, least first."""
+    rank = max(hostname_specificity(each.own_hostname) for each in _wishes(route, key))
     return (-rank[0], -rank[1], not route.created, route.created, route.ref.namespace, route.ref.name)
 
 
