@@ -227,6 +227,8 @@ def test_sessions_are_shared_by_weight_and_stay_where_they_are(stage: Stage, rou
     first = [said(session) for session in sessions]
     assert Counter(first) == {b"udp-1: hello": 70, b"udp-2: hello": 30}
     assert [said(session) for session in sessions] == first
+    _, figures = stage.gateway.get("/metrics/envoy")
+    assert re.search(rb"^envoy_udp_downstream_sess_active\S* 1\d\d$", figures, re.MULTILINE)
     for session in sessions:
         session.close()
 

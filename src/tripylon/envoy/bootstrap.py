@@ -23,7 +23,7 @@ ADS_CLUSTER = "tripylon-ads"
 
 # The series that dashboards, alerts and our own drain need; every other one is not even created, which halves the time
 # and the memory that Envoy needs for many clusters. Suffixes meet `cluster.<name>.`, `http.<prefix>.`,
-# `listener.<address>.` at once.
+# `listener.<address>.`, `tcp.<prefix>.`, `udp.<prefix>.` at once.
 _STAT_PREFIXES = ("cluster_manager.", "control_plane.", "listener_manager.", "overload.", "server.")
 _STAT_SUFFIXES = (
     ".downstream_cx_active",
@@ -37,6 +37,8 @@ _STAT_SUFFIXES = (
     ".downstream_rq_active",
     ".downstream_rq_time",
     ".downstream_rq_total",
+    ".downstream_sess_active",
+    ".downstream_sess_total",
     ".membership_healthy",
     ".membership_total",
     ".ssl.connection_error",
