@@ -1,4 +1,4 @@
-"""Certificates and keys that are in memory, for the `ssl` module, which reads them from files only.
+"""Certificates and keys that are in memory: read, and given to the `ssl` module, which takes them from files only.
 
 The invariant: a key never lies where anybody else could read it, and nothing of it stays.
 """
@@ -9,8 +9,24 @@ import contextlib
 import os
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+
+def read_certificates(text: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates of a PEM text, one at least; ValueError if there is none, or one that cannot be read."""
+    try:
+        return tuple(x509.load_pem_x509_certificates(text))
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from error
+
+
+def written(certificates: Iterable[x509.Certificate]) -> bytes:
+    """Certificates in PEM and nothing else: others read less of what people have around it than we do."""
+    return b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
 
 
 def load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:

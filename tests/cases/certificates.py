@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+_YEARS = (2020, 2090)
 
 
 @cache
@@ -29,7 +30,7 @@ def certificate(host: str = "www.example.com", fault: str = "") -> dict[str, str
             key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
         case "ed25519":
             key = ed25519.Ed25519PrivateKey.generate()
-    chain = _certificate(host, key, expired=fault == "expired")
+    chain = _certificate(host, key, years={"expired": (2020, 2021), "early": (2089, 2090)}.get(fault, _YEARS))
     made = {"tls.crt": chain, "tls.key": _pem(key, NoEncryption())}
     match fault:
         case "mismatched":
@@ -54,13 +55,12 @@ def authorities(fault: str = "") -> dict[str, str]:
         return {"ca.crt": "no certificate"}
     if fault == "missing":
         return {"other": "text"}
-    return {"ca.crt": _certificate("ca.example.com", ec.generate_private_key(ec.SECP256R1()), expired=False)}
+    return {"ca.crt": _certificate("ca.example.com", ec.generate_private_key(ec.SECP256R1()))}
 
 
-def _certificate(host: str, key: _Key, *, expired: bool) -> str:
+def _certificate(host: str, key: _Key, *, years: tuple[int, int] = _YEARS) -> str:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    start = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    end = datetime.datetime(2021 if expired else 2090, 1, 1, tzinfo=datetime.UTC)
+    start, end = (datetime.datetime(year, 1, 1, tzinfo=datetime.UTC) for year in years)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(end)
     builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cryptography import x509
-
 from tripylon.api.trust import CERTIFICATES_GROUP
 from tripylon.graph import Read
+from tripylon.pem import read_certificates, written
 from tripylon.values import Ref
 from tripylon.world.withheld import absence_of
 from tripylon.world.world import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, SECRETS
@@ -58,8 +57,7 @@ def _trust_bundle(read: Read, target: Ref) -> bytes | AuthorityFault:
 
 def _checked(bundle: bytes, target: Ref, place: str) -> bytes | AuthorityFault:
     try:
-        x509.load_pem_x509_certificates(bundle)
+        return written(read_certificates(bundle))
     except ValueError:
         what = f"refers to {target}, which has no PEM certificates in `{place}`"
         return AuthorityFault(what, "Put the authorities' certificates there")
-    return bundle.strip()

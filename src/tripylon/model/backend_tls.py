@@ -6,12 +6,11 @@ not reached at all, neither in plain text nor unverified.
 
 from __future__ import annotations
 
-from cryptography import x509
-
 from tripylon.api.own import Backend, BackendCAReference
 from tripylon.graph import Read
 from tripylon.model.plan import BackendTls
 from tripylon.model.tls import parse_certificate
+from tripylon.pem import read_certificates, written
 from tripylon.values import Name, Ref, is_address
 from tripylon.world.withheld import absence_of
 from tripylon.world.world import CONFIG_MAPS, SECRETS
@@ -61,10 +60,9 @@ def _bundle(read: Read, namespace: str, ref: BackendCAReference) -> bytes | str:
         return _absent(read, ref.kind, name, "the CA certificates")
     bundle = found.contents.get(CA_KEY, b"")
     try:
-        x509.load_pem_x509_certificates(bundle)
+        return written(read_certificates(bundle))
     except ValueError:
         return f"{ref.kind} `{name}` has no PEM certificates in `{CA_KEY}`"
-    return bundle.strip()
 
 
 def _absent(read: Read, kind: str, name: Name, content: str) -> str:

@@ -296,6 +296,8 @@ class Certificate(msgspec.Struct, frozen=True, gc=False):
     name: Name
     chain: bytes = b""
     key: bytes = b""
+    not_before: int = 0
+    """Begin of the leaf certificate's validity, in seconds since 1970."""
     not_after: int = 0
     """End of the leaf certificate's validity, in seconds since 1970."""
     hostnames: tuple[str, ...] = ()

@@ -16,7 +16,13 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from tripylon.api.core import Secret
 from tripylon.api.gateway import Gateway
@@ -29,6 +35,7 @@ from tripylon.model.frontend_tls import check_clients, insecure
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.listeners import sharing_names
 from tripylon.model.plan import Certificate, GatewayPlan, GatewayTls, TlsPlan
+from tripylon.pem import read_certificates, written
 from tripylon.values import Built, Name, Ref, intersect_hostnames
 from tripylon.world.grants import may_refer
 from tripylon.world.withheld import absence_of
@@ -100,7 +107,7 @@ def parse_certificate(name: Name, secret: Secret) -> Certificate:
         missing = " and ".join(f"`{part}`" for part, value in (("tls.crt", chain), ("tls.key", key)) if not value)
         return Certificate(name, fault=f"has no {missing}")
     try:
-        certificates = x509.load_pem_x509_certificates(chain)
+        certificates = read_certificates(chain)
     except ValueError:
         return Certificate(name, fault="has a `tls.crt` that is no PEM certificate")
     try:
@@ -110,12 +117,17 @@ def parse_certificate(name: Name, secret: Secret) -> Certificate:
     except (ValueError, UnsupportedAlgorithm):
         return Certificate(name, fault="has a `tls.key` that is no PEM private key")
     leaf = certificates[0]
-    public = leaf.public_key()
+    try:
+        public = leaf.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return Certificate(name, fault="has a `tls.crt` whose first certificate has a public key that is none")
     if _spki(public) != _spki(private.public_key()):
         return Certificate(name, fault="has a `tls.key` that does not belong to the first certificate of `tls.crt`")
     if weakness := _weakness(public):
         return Certificate(name, fault=weakness)
-    return Certificate(name, chain, key, int(leaf.not_valid_after_utc.timestamp()), _hostnames(leaf))
+    plain_key = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    start, end = (int(time.timestamp()) for time in (leaf.not_valid_before_utc, leaf.not_valid_after_utc))
+    return Certificate(name, written(certificates), plain_key, start, end, _hostnames(leaf))
 
 
 def _hostnames(leaf: x509.Certificate) -> tuple[str, ...]:
@@ -272,12 +284,19 @@ def _certificate_fault(read: Read, certificate: Certificate | None, name: Name, 
             hint += "; to have the certificate withdrawn, delete the Secret"
             what = f"goes on with the certificate that Secret `{name}` held before: it {certificate.fault} now"
         return _Fault("InvalidCertificateRef", what, hint, field)
-    if (expired := _expired(certificate)) is not None:
-        return _Fault("Expired", f"presents Secret `{name}`, which {expired}", "Renew it", field, "warning")
+    return _out_of_time(certificate, name, field)
+
+
+def _out_of_time(certificate: Certificate, name: Name, field: str) -> _Fault | None:
+    """That a certificate ended or is yet to begin. It is still presented: the client decides, other hosts go on."""
+    now = datetime.datetime.now(datetime.UTC)
+    start, end = (
+        datetime.datetime.fromtimestamp(time, datetime.UTC) for time in (certificate.not_before, certificate.not_after)
+    )
+    if end < now:
+        what = f"presents Secret `{name}`, which expired on {end:%Y-%m-%d %H:%M} UTC"
+        return _Fault("Expired", what, "Renew it", field, "warning")
+    if start > now:
+        what = f"presents Secret `{name}`, which is valid only from {start:%Y-%m-%d %H:%M} UTC on"
+        return _Fault("NotYetValid", what, "Wait, use another one, or correct the clock", field, "warning")
     return None
-
-
-def _expired(certificate: Certificate) -> str | None:
-    """When a certificate ended, if it did. It is still presented: the client decides, and the other hosts go on."""
-    end = datetime.datetime.fromtimestamp(certificate.not_after, datetime.UTC)
-    return f"expired on {end:%Y-%m-%d %H:%M} UTC" if end < datetime.datetime.now(datetime.UTC) else None
