@@ -14,6 +14,7 @@ from tripylon.kube import manifests
 NAMESPACE = "gateways"
 STATUS = (
     *("GatewayClass", "Gateway", "ListenerSet", "BackendTLSPolicy", "Backend", "XBackend"),
+    *("XBackendTrafficPolicy", "XTelemetryPolicy", "Ingress"),
     *("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"),
 )
 """Kinds whose status is written; see `status/desired.py`."""
@@ -144,9 +145,11 @@ def aggregated(role: str) -> dict[str, set[str]]:
 
 DEVELOPERS = {
     *("httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "listenersets"),
-    *("backendtlspolicies", "backends", "xbackends"),
+    *("backendtlspolicies", "backends", "xbackends", "xbackendtrafficpolicies"),
 }
 """What whoever edits a namespace may write."""
+OPERATORS = {"gateways", "referencegrants", "xtelemetrypolicies"}
+"""What whoever administers it may write, too."""
 
 
 def test_who_views_sees_everything_of_a_namespace() -> None:
@@ -158,15 +161,16 @@ def test_who_views_sees_everything_of_a_namespace() -> None:
 def test_who_edits_writes_routes_and_backends_only() -> None:
     gained = aggregated("edit")
     assert {each for each, verbs in gained.items() if verbs == ALL_VERBS} == DEVELOPERS
-    assert all(verbs == READ for each, verbs in gained.items() if each in ("gateways", "referencegrants"))
+    assert all(
+        verbs == READ for each, verbs in gained.items() if each in ("gateways", "referencegrants", "xtelemetrypolicies")
+    )
 
 
 def test_who_administers_a_namespace_writes_gateways_too() -> None:
     gained = aggregated("admin")
     assert {each for each, verbs in gained.items() if verbs == ALL_VERBS} == {
         *DEVELOPERS,
-        "gateways",
-        "referencegrants",
+        *OPERATORS,
     }
 
 

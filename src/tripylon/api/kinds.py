@@ -14,6 +14,7 @@ from tripylon.api.core import ConfigMap, EndpointSlice, Namespace, Secret, Servi
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
 from tripylon.api.imports import ServiceImport
+from tripylon.api.ingress import Ingress, IngressClass
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend
@@ -23,6 +24,7 @@ from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.api.streams import TCPRoute, TLSRoute, UDPRoute
 from tripylon.api.trust import ClusterTrustBundle
 from tripylon.api.x_backends import XBackend
+from tripylon.api.x_policies import XBackendTrafficPolicy, XTelemetryPolicy
 from tripylon.errors import TripylonError
 
 
@@ -117,6 +119,18 @@ KINDS: tuple[Kind, ...] = (
     Kind(struct=ReferenceGrant, versions=("v1", "v1beta1"), plural="referencegrants", short_names=("refgrant",)),
     Kind(struct=XBackend, versions=("v1alpha1",), plural="xbackends", short_names=("xbackend",)),
     Kind(
+        struct=XBackendTrafficPolicy,
+        versions=("v1alpha1",),
+        plural="xbackendtrafficpolicies",
+        short_names=("xbtrafficpolicy",),
+    ),
+    Kind(
+        struct=XTelemetryPolicy,
+        versions=("v1alpha1",),
+        plural="xtelemetrypolicies",
+        short_names=("xtelemetrypolicy",),
+    ),
+    Kind(
         struct=Backend,
         versions=("v1alpha1",),
         plural="backends",
@@ -134,6 +148,8 @@ KINDS: tuple[Kind, ...] = (
         short_names=("gwp",),
         columns=(Column(name="Age", path=".metadata.creationTimestamp", type="date"),),
     ),
+    Kind(struct=IngressClass, versions=("v1",), plural="ingressclasses", scope="Cluster"),
+    Kind(struct=Ingress, versions=("v1",), plural="ingresses", short_names=("ing",)),
     Kind(struct=Service, versions=("v1",), plural="services", short_names=("svc",)),
     Kind(struct=ServiceImport, versions=("v1alpha1",), plural="serviceimports", short_names=("svcim", "svcimport")),
     Kind(struct=EndpointSlice, versions=("v1",), plural="endpointslices"),

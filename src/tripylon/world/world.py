@@ -15,6 +15,7 @@ from tripylon.api.core import ConfigMap, EndpointSlice, Namespace, Secret, Servi
 from tripylon.api.gateway import Gateway, GatewayClass
 from tripylon.api.grants import ReferenceGrant
 from tripylon.api.imports import ServiceImport
+from tripylon.api.ingress import Ingress, IngressClass
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import Resource
 from tripylon.api.own import Backend
@@ -24,6 +25,7 @@ from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.api.streams import TCPRoute, TLSRoute, UDPRoute
 from tripylon.api.trust import ClusterTrustBundle
 from tripylon.api.x_backends import XBackend
+from tripylon.api.x_policies import XBackendTrafficPolicy, XTelemetryPolicy
 from tripylon.findings import Finding
 from tripylon.graph import Changes, Graph, Index, Table
 from tripylon.values import Name, Ref
@@ -44,6 +46,10 @@ NAMESPACES: Table[Name, Namespace] = Table("namespaces")
 BACKENDS: Table[Name, Backend] = Table("backends")
 BACKEND_TLS_POLICIES: Table[Name, BackendTLSPolicy] = Table("backendtlspolicies")
 X_BACKENDS: Table[Name, XBackend] = Table("xbackends")
+X_BACKEND_TRAFFIC_POLICIES: Table[Name, XBackendTrafficPolicy] = Table("xbackendtrafficpolicies")
+TELEMETRY_POLICIES: Table[Name, XTelemetryPolicy] = Table("xtelemetrypolicies")
+INGRESS_CLASSES: Table[Name, IngressClass] = Table("ingressclasses")
+INGRESSES: Table[Name, Ingress] = Table("ingresses")
 SERVICE_IMPORTS: Table[Name, ServiceImport] = Table("serviceimports")
 CLUSTER_TRUST_BUNDLES: Table[Name, ClusterTrustBundle] = Table("clustertrustbundles")
 GATEWAY_PARAMETERS: Table[Name, GatewayParameters] = Table("gatewayparameters")
@@ -88,6 +94,10 @@ INPUTS: tuple[Table[Any, Any], ...] = (
     BACKENDS,
     BACKEND_TLS_POLICIES,
     X_BACKENDS,
+    X_BACKEND_TRAFFIC_POLICIES,
+    TELEMETRY_POLICIES,
+    INGRESS_CLASSES,
+    INGRESSES,
     SERVICE_IMPORTS,
     CLUSTER_TRUST_BUNDLES,
     GATEWAY_PARAMETERS,
@@ -128,7 +138,7 @@ def _gateway_of(key: Name, set_: ListenerSet) -> Iterable[Name]:
 LISTENER_SETS_BY_GATEWAY: Index[Name, Name, ListenerSet] = Index("listenersets by gateway", LISTENER_SETS, _gateway_of)
 
 
-def _services_ruled(key: Name, policy: BackendTLSPolicy) -> Iterable[Name]:
+def _services_ruled(key: Name, policy: BackendTLSPolicy | XBackendTrafficPolicy) -> Iterable[Name]:
     for target in policy.spec.target_refs:
         if (target.group, target.kind) == (Service.GROUP, "Service"):
             yield Name(key.namespace, target.name)
@@ -138,6 +148,21 @@ BACKEND_TLS_POLICIES_BY_SERVICE: Index[Name, Name, BackendTLSPolicy] = Index(
     "backendtlspolicies by service", BACKEND_TLS_POLICIES, _services_ruled
 )
 
+X_BACKEND_TRAFFIC_POLICIES_BY_SERVICE: Index[Name, Name, XBackendTrafficPolicy] = Index(
+    "xbackendtrafficpolicies by service", X_BACKEND_TRAFFIC_POLICIES, _services_ruled
+)
+
+
+def _gateways_ruled(key: Name, policy: XTelemetryPolicy) -> Iterable[Name]:
+    for target in policy.spec.target_refs:
+        if (target.group, target.kind) == (Gateway.GROUP, "Gateway"):
+            yield Name(key.namespace, target.name)
+
+
+TELEMETRY_POLICIES_BY_GATEWAY: Index[Name, Name, XTelemetryPolicy] = Index(
+    "xtelemetrypolicies by gateway", TELEMETRY_POLICIES, _gateways_ruled
+)
+
 INDEXES: tuple[Index[Any, Any, Any], ...] = (
     SLICES_BY_SERVICE,
     SLICES_BY_IMPORT,
@@ -145,6 +170,8 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
     GRANTS_BY_NAMESPACE,
     LISTENER_SETS_BY_GATEWAY,
     BACKEND_TLS_POLICIES_BY_SERVICE,
+    X_BACKEND_TRAFFIC_POLICIES_BY_SERVICE,
+    TELEMETRY_POLICIES_BY_GATEWAY,
 )
 
 _TABLES: dict[type[Resource], Table[Any, Any]] = {
@@ -160,6 +187,10 @@ _TABLES: dict[type[Resource], Table[Any, Any]] = {
     Backend: BACKENDS,
     BackendTLSPolicy: BACKEND_TLS_POLICIES,
     XBackend: X_BACKENDS,
+    XBackendTrafficPolicy: X_BACKEND_TRAFFIC_POLICIES,
+    XTelemetryPolicy: TELEMETRY_POLICIES,
+    IngressClass: INGRESS_CLASSES,
+    Ingress: INGRESSES,
     ServiceImport: SERVICE_IMPORTS,
     ClusterTrustBundle: CLUSTER_TRUST_BUNDLES,
     GatewayParameters: GATEWAY_PARAMETERS,
