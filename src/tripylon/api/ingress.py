@@ -1,47 +1,82 @@
-"""Ingress and IngressClass: how requests came into a cluster before the Gateway API, read for whoever still has them.
+"""Ingress and IngressClass (Kubernetes, networking.k8s.io): what was there before the Gateway API.
 
-What an Ingress means in terms of listeners and routes is worked out in `model/`; here are only the words and the rules
-that a schema can state.
+The words and the rules that an API server checks. What becomes of them is worked out in `model/ingresses.py`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from tripylon.api.core import LoadBalancerStatus
-from tripylon.api.markers import Items, Part, Rule, Text
-from tripylon.api.meta import Hostname, ObjectName, Port, Resource
+from tripylon.api.markers import Items, Number, Part, Rule, Text
+from tripylon.api.meta import Hostname, NamespaceName, ObjectName, Port, Resource
 
-NETWORKING_GROUP = "networking.k8s.io"
-"""API group of Kubernetes' own kinds of networking."""
+INGRESS_GROUP = "networking.k8s.io"
+"""API group of Ingress and IngressClass."""
+CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+"""Names an Ingress's class, as was done before `ingressClassName` came."""
+DEFAULT_CLASS_ANNOTATION = "ingressclass.kubernetes.io/is-default-class"
+"""`true` on the IngressClass of those that name none."""
 
-# --- Ingress: where requests go -----------------------------------------------------------------------------
+
+# --- IngressClass -------------------------------------------------------------------------------------------
+
+
+class IngressClassParametersReference(Part, frozen=True, gc=False, kw_only=True):
+    """The object with a class's settings; for classes of ours a Gateway."""
+
+    api_group: str = ""
+    """API group of the object: `gateway.networking.k8s.io`."""
+    kind: Annotated[str, Text(min=1)]
+    """Kind of the object: `Gateway`."""
+    name: ObjectName
+    """Name of the Gateway whose listeners take the Ingresses of the class."""
+    scope: Annotated[str, Text(values=("Cluster", "Namespace"))] = ""
+    """`Namespace`, since a Gateway has one."""
+    namespace: NamespaceName = ""
+    """Namespace of the Gateway."""
+
+
+class IngressClassSpec(Part, frozen=True, gc=False, kw_only=True):
+    """Who serves the class, and how."""
+
+    controller: Annotated[str, Text(max=250)] = ""
+    """The controller that serves Ingresses of the class; ours: `gateway.tripylon.dev/controller`."""
+    parameters: IngressClassParametersReference | None = None
+    """The Gateway that takes them; none: every Gateway of ours with `spec.defaultScope: All`."""
+
+
+class IngressClass(Resource, frozen=True, gc=False, kw_only=True):
+    """A class of Ingresses: which controller serves them, and through which Gateway."""
+
+    GROUP: ClassVar[str] = INGRESS_GROUP
+
+    spec: IngressClassSpec = IngressClassSpec()
+    """Who serves the class, and how."""
+
+
+# --- Ingress ------------------------------------------------------------------------------------------------
 
 
 class ServiceBackendPort(Part, frozen=True, gc=False, kw_only=True):
-    """A port of a Service."""
+    """A port of a Service, by name or by number."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel="has(self.name) != has(self.number)",
-            message="must have exactly one of `name` and `number`; add or remove one",
-            reason="FieldValueRequired",
-        ),
+        Rule(cel="has(self.name) != has(self.number)", message="must have either a name or a number"),
     )
 
-    name: Annotated[str, Text(max=63)] = ""
-    """Its name; empty: `number` is given."""
+    name: Annotated[str, Text(max=15)] = ""
+    """Name of the port."""
     number: Port | None = None
-    """Its number, 1 to 65535; absent: `name` is given."""
+    """Number of the port."""
 
 
 class IngressServiceBackend(Part, frozen=True, gc=False, kw_only=True):
-    """A Service of the same namespace."""
+    """A Service of the Ingress's own namespace."""
 
     name: ObjectName
     """Name of the Service."""
     port: ServiceBackendPort
-    """Port of the Service."""
+    """Which of its ports."""
 
 
 class TypedLocalObjectReference(Part, frozen=True, gc=False, kw_only=True):
@@ -59,136 +94,129 @@ class IngressBackend(Part, frozen=True, gc=False, kw_only=True):
     """Where requests go."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel="has(self.service) != has(self.resource)",
-            message="must have exactly one of `service` and `resource`; add or remove one",
-            reason="FieldValueRequired",
-        ),
+        Rule(cel="has(self.service) != has(self.resource)", message="must have either a service or a resource"),
     )
 
     service: IngressServiceBackend | None = None
-    """The Service."""
+    """A Service."""
     resource: TypedLocalObjectReference | None = None
-    """An object of another kind; none are served."""
-
-
-# --- Ingress: rules -----------------------------------------------------------------------------------------
+    """Another object. No kind is supported: requests for it are answered with 500, and that is told."""
 
 
 class HTTPIngressPath(Part, frozen=True, gc=False, kw_only=True):
-    """Requests by their path, and where they go."""
+    """A path, and where its requests go."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             cel="self.pathType == 'ImplementationSpecific' || (has(self.path) && self.path.startsWith('/'))",
-            message="must be given and begin with '/', unless `pathType` is ImplementationSpecific",
+            message="must begin with '/'",
+            field_path=".path",
+        ),
+        Rule(
+            cel="self.pathType == 'ImplementationSpecific' || !has(self.path) || "
+            "!self.path.matches('//|/[.]{1,2}(/|$)|%2[fF]')",
+            message="must not contain '//', '/./', '/../' or an encoded '/'",
             field_path=".path",
         ),
     )
 
-    path: str = ""
-    """The path; empty, which only `ImplementationSpecific` allows: every path."""
-    path_type: Annotated[str, Text(values=("Exact", "Prefix", "ImplementationSpecific"))]
-    """`Exact`, `Prefix` (whole parts of the path) or `ImplementationSpecific` (the same as `Prefix`)."""
+    path: Annotated[str, Text(max=4096)] = ""
+    """The path; empty: all paths."""
+    path_type: Annotated[str, Text(values=("Exact", "ImplementationSpecific", "Prefix"))]
+    """`Exact`; `Prefix`: by whole parts between slashes; `ImplementationSpecific`: the same as `Prefix` here."""
     backend: IngressBackend
-    """Where the requests go."""
+    """Where its requests go."""
 
 
-class HTTPIngressRule(Part, frozen=True, gc=False, kw_only=True):
-    """What is done for a host."""
+class HTTPIngressRuleValue(Part, frozen=True, gc=False, kw_only=True):
+    """The paths of a host."""
 
     paths: Annotated[tuple[HTTPIngressPath, ...], Items(min=1)]
-    """By path, where requests go."""
+    """The paths. The longest that fits decides, and of equal ones the exact one, whatever their order."""
 
 
 class IngressRule(Part, frozen=True, gc=False, kw_only=True):
-    """Requests for a host, and where they go."""
+    """What happens to requests for one host."""
 
     host: Hostname = ""
-    """The host, exact or with `*.` in front, which stands for one label; empty: every host."""
-    http: HTTPIngressRule | None = None
-    """By path, where requests go; absent: all go to the default backend."""
+    """The host name; `*.` in front stands for exactly one label. Empty: every host."""
+    http: HTTPIngressRuleValue | None = None
+    """The paths of the host; none: its requests go to the default backend."""
 
 
 class IngressTLS(Part, frozen=True, gc=False, kw_only=True):
-    """Hosts that are served by HTTPS, and their certificate."""
+    """A certificate."""
 
     hosts: Annotated[tuple[Hostname, ...], Items()] = ()
-    """The hosts; empty: those that the certificate is for."""
+    """The host names that it is presented for; none: all that no other certificate is for."""
     secret_name: str = ""
-    """Name of the Secret with certificate and key, of the same namespace; empty: another Ingress names it."""
+    """Secret of type `kubernetes.io/tls` in the Ingress's own namespace; empty: the Gateway has the certificate."""
 
 
 class IngressSpec(Part, frozen=True, gc=False, kw_only=True):
-    """What is asked for."""
+    """Which requests go where."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel="has(self.rules) || has(self.defaultBackend)",
-            message="must have `rules` or `defaultBackend`; say where requests go",
-            reason="FieldValueRequired",
-        ),
+        Rule(cel="has(self.defaultBackend) || has(self.rules)", message="must have a defaultBackend or rules"),
     )
 
-    ingress_class_name: str = ""
-    """Name of the IngressClass; empty: the annotation `kubernetes.io/ingress.class`, else the default class."""
+    ingress_class_name: Annotated[str, Text(max=253)] = ""
+    """The IngressClass; empty: what the annotation `kubernetes.io/ingress.class` says, else the default class."""
     default_backend: IngressBackend | None = None
-    """Where requests go that no rule is for; absent: they are answered with 404."""
+    """Where requests go that no rule takes: those for hosts of the Ingress, and those for hosts that nobody has."""
     tls: Annotated[tuple[IngressTLS, ...], Items()] = ()
-    """Hosts that are served by HTTPS."""
+    """Certificates, for HTTPS beside HTTP."""
     rules: Annotated[tuple[IngressRule, ...], Items()] = ()
-    """Where requests go, by host and path."""
+    """The hosts with their paths."""
+
+
+class IngressPortStatus(Part, frozen=True, gc=False, kw_only=True):
+    """A port at which an Ingress is reached."""
+
+    port: Annotated[int, Number()]
+    """The port."""
+    protocol: str
+    """`TCP`."""
+    error: str = ""
+    """What is wrong with it; empty: nothing."""
+
+
+class IngressLoadBalancerIngress(Part, frozen=True, gc=False, kw_only=True):
+    """A place at which an Ingress is reached."""
+
+    ip: str = ""
+    """Its IP address; empty: it has a host name."""
+    hostname: str = ""
+    """Its host name; empty: it has an IP address."""
+    ports: Annotated[tuple[IngressPortStatus, ...], Items()] = ()
+    """Its ports; not told by us."""
+
+
+class IngressLoadBalancerStatus(Part, frozen=True, gc=False, kw_only=True):
+    """Where an Ingress is reached."""
+
+    ingress: Annotated[tuple[IngressLoadBalancerIngress, ...], Items()] = ()
+    """The places; empty: none yet."""
 
 
 class IngressStatus(Part, frozen=True, gc=False, kw_only=True):
-    """What the controller says about the Ingress."""
+    """What the controller says about an Ingress."""
 
-    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
-    """Where it is reached."""
+    load_balancer: IngressLoadBalancerStatus = IngressLoadBalancerStatus()
+    """Where it is reached: the addresses of the Gateways that take it."""
 
 
 class Ingress(Resource, frozen=True, gc=False, kw_only=True):
-    """Where requests for hosts and paths go."""
+    """Requests for hosts and paths, and the Services that they go to."""
 
-    GROUP: ClassVar[str] = NETWORKING_GROUP
+    GROUP: ClassVar[str] = INGRESS_GROUP
 
-    spec: IngressSpec
-    """What is asked for."""
-    status: IngressStatus = IngressStatus()
+    spec: IngressSpec = IngressSpec()
+    """Which requests go where."""
+    status: IngressStatus | None = None
     """What the controller says about it."""
 
-
-# --- IngressClass -------------------------------------------------------------------------------------------
-
-
-class IngressClassParameters(Part, frozen=True, gc=False, kw_only=True):
-    """An object with settings."""
-
-    api_group: str = ""
-    """API group of the object; empty for the core group."""
-    kind: Annotated[str, Text(min=1)]
-    """Kind of the object."""
-    name: ObjectName
-    """Name of the object."""
-    scope: Annotated[str, Text(values=("Cluster", "Namespace"))] = "Cluster"
-    """`Cluster` (default), or `Namespace`: the object lives in `namespace`."""
-    namespace: str = ""
-    """Namespace of the object; required when `scope` is `Namespace`, empty otherwise."""
-
-
-class IngressClassSpec(Part, frozen=True, gc=False, kw_only=True):
-    """Which controller serves the Ingresses of this class."""
-
-    controller: Annotated[str, Text(max=250)] = ""
-    """Name of the controller; Tripylon's is `gateway.tripylon.dev/controller`."""
-    parameters: IngressClassParameters | None = None
-    """Object with settings for all Ingresses of this class; absent: none."""
-
-
-class IngressClass(Resource, frozen=True, gc=False, kw_only=True):
-    """A class of Ingresses, and who serves them."""
-
-    GROUP: ClassVar[str] = NETWORKING_GROUP
-
-    spec: IngressClassSpec = IngressClassSpec()
-    """Which controller serves them."""
+    @property
+    def class_name(self) -> str:
+        """The class that it names; empty: none."""
+        return self.spec.ingress_class_name or self.metadata.annotations.get(CLASS_ANNOTATION, "")

@@ -48,11 +48,11 @@ BACKEND_TLS_POLICIES: Table[Name, BackendTLSPolicy] = Table("backendtlspolicies"
 X_BACKENDS: Table[Name, XBackend] = Table("xbackends")
 X_BACKEND_TRAFFIC_POLICIES: Table[Name, XBackendTrafficPolicy] = Table("xbackendtrafficpolicies")
 TELEMETRY_POLICIES: Table[Name, XTelemetryPolicy] = Table("xtelemetrypolicies")
-INGRESS_CLASSES: Table[Name, IngressClass] = Table("ingressclasses")
-INGRESSES: Table[Name, Ingress] = Table("ingresses")
 SERVICE_IMPORTS: Table[Name, ServiceImport] = Table("serviceimports")
 CLUSTER_TRUST_BUNDLES: Table[Name, ClusterTrustBundle] = Table("clustertrustbundles")
 GATEWAY_PARAMETERS: Table[Name, GatewayParameters] = Table("gatewayparameters")
+INGRESS_CLASSES: Table[Name, IngressClass] = Table("ingressclasses")
+INGRESSES: Table[Name, Ingress] = Table("ingresses")
 
 
 class Reached(msgspec.Struct, frozen=True, gc=False):
@@ -96,11 +96,11 @@ INPUTS: tuple[Table[Any, Any], ...] = (
     X_BACKENDS,
     X_BACKEND_TRAFFIC_POLICIES,
     TELEMETRY_POLICIES,
-    INGRESS_CLASSES,
-    INGRESSES,
     SERVICE_IMPORTS,
     CLUSTER_TRUST_BUNDLES,
     GATEWAY_PARAMETERS,
+    INGRESS_CLASSES,
+    INGRESSES,
     REACHED,
     TOLD,
     LAST_GOOD_SECRETS,
@@ -189,11 +189,11 @@ _TABLES: dict[type[Resource], Table[Any, Any]] = {
     XBackend: X_BACKENDS,
     XBackendTrafficPolicy: X_BACKEND_TRAFFIC_POLICIES,
     XTelemetryPolicy: TELEMETRY_POLICIES,
-    IngressClass: INGRESS_CLASSES,
-    Ingress: INGRESSES,
     ServiceImport: SERVICE_IMPORTS,
     ClusterTrustBundle: CLUSTER_TRUST_BUNDLES,
     GatewayParameters: GATEWAY_PARAMETERS,
+    IngressClass: INGRESS_CLASSES,
+    Ingress: INGRESSES,
 }
 _BY_KIND: dict[str, Table[Any, Any]] = {struct.__name__: table for struct, table in _TABLES.items()}
 
