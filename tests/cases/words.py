@@ -125,6 +125,7 @@ def _filters(filters: Filters) -> list[str]:
     words += [_mirror(each) for each in filters.mirrors]
     if filters.cors is not None:
         words.append(f"cors {' '.join(filters.cors.origins) or 'nobody'}")
+    words += [f"ask {'grpc' if each.grpc else 'http'} {_cluster(each.cluster)}" for each in filters.auth]
     return words
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tripylon.envoy import cors, names
+from tripylon.envoy import cors, external_auth, names
 from tripylon.envoy.rewrites import change_headers, prevail, redirect, rewrite_path
 from tripylon.envoy.source import ads, duration
 from tripylon.model.plan import (
@@ -206,7 +206,12 @@ def _fraction(millionths: int) -> FractionalPercent:
 def _needs_split(destinations: tuple[Destination, ...]) -> bool:
     """Whether some backend has filters that Envoy knows for whole routes only (all but header changes)."""
     return any(
-        each.broken or each.filters.rewrite or each.filters.redirect or each.filters.mirrors or each.filters.cors
+        each.broken
+        or each.filters.rewrite
+        or each.filters.redirect
+        or each.filters.mirrors
+        or each.filters.cors
+        or each.filters.auth
         for each in destinations
     )
 
@@ -224,7 +229,9 @@ def _act(route: Route, entry: RouteEntry, host: HostKey, share: _Share) -> None:
     rule, only = entry.rule, share.only
     own = NO_FILTERS if only is None else only.filters
     told = rule.filters.redirect or own.redirect
-    if rule.broken or (only is not None and only.broken):
+    if services := (*rule.filters.auth, *own.auth):
+        external_auth.enable(route, services)
+    if rule.broken or rule.filters.closed or own.closed or (only is not None and only.broken):
         _fail(route, entry)
     elif told is not None:
         change_headers(route, None, prevail(own.response_headers, rule.filters.response_headers))

@@ -156,12 +156,16 @@ def _destination_reached(destination: Destination, client: ClientCertificate) ->
 
 
 def _filters_reached(filters: Filters, client: ClientCertificate) -> Filters:
-    """A mirror that cannot be reached is left out: it is no part of the answer."""
-    if not filters.mirrors:
+    """A mirror that cannot be reached is left out: it is no part of the answer; a service to be asked closes it."""
+    if not filters.mirrors and not filters.auth:
         return filters
+    asked = tuple((service, reached(service.cluster, client)) for service in filters.auth)
     pairs = ((mirror, reached(mirror.cluster, client)) for mirror in filters.mirrors)
     return replace(
-        filters, mirrors=tuple(replace(mirror, cluster=cluster) for mirror, cluster in pairs if cluster is not None)
+        filters,
+        mirrors=tuple(replace(mirror, cluster=cluster) for mirror, cluster in pairs if cluster is not None),
+        auth=tuple(replace(service, cluster=cluster) for service, cluster in asked if cluster is not None),
+        closed=filters.closed or any(cluster is None for _, cluster in asked),
     )
 
 
@@ -170,6 +174,8 @@ def clusters_of(rule: RulePlan) -> Iterator[ClusterKey]:
     for filters in (rule.filters, *(each.filters for each in rule.destinations)):
         for mirror in filters.mirrors:
             yield mirror.cluster
+        for service in filters.auth:
+            yield service.cluster
     for destination in rule.destinations:
         if destination.cluster is not None:
             yield destination.cluster

@@ -8,9 +8,11 @@ out and told.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from tripylon.api.filters import (
     CORS,
+    ExternalAuth,
     GRPCRouteFilter,
     Header,
     HeaderModifier,
@@ -24,7 +26,8 @@ from tripylon.api.routes import GRPCRoute
 from tripylon.findings import Finding
 from tripylon.graph import Read
 from tripylon.model.backends import Fault, resolve, unread_port
-from tripylon.model.plan import Cors, Filters, HeaderChange, Mirror, PathChange, Redirect, Rewrite
+from tripylon.model.external_auth import plan_external_auth
+from tripylon.model.plan import AuthService, Cors, Filters, HeaderChange, Mirror, PathChange, Redirect, Rewrite
 from tripylon.world.world import Route
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
@@ -62,6 +65,7 @@ def plan_filters(
     """All filters at one place; FilterError for the first that cannot be built."""
     built: dict[str, object] = {}
     mirrors: list[Mirror] = []
+    auth: list[AuthService] = []
     for index, each in enumerate(filters):
         place = f"{field}[{index}]"
         match each:
@@ -71,8 +75,9 @@ def plan_filters(
                 built["rewrite"] = Rewrite(rewrite.hostname, _path(rewrite.path, f"{place}.urlRewrite.path"))
             case HTTPRouteFilter(type="CORS", cors=CORS() as cors):
                 built["cors"] = _cors(cors)
-                if cors.allow_credentials and "*" in cors.expose_headers:
-                    findings.append(_exposes_all(route, f"{place}.cors.exposeHeaders"))
+                findings.extend(_exposes_all(route, cors, f"{place}.cors.exposeHeaders"))
+            case HTTPRouteFilter(type="ExternalAuth", external_auth=ExternalAuth() as asking):
+                auth.extend(_ask(read, route, asking, f"{place}.externalAuth.backendRef", findings))
             case HTTPRouteFilter() | GRPCRouteFilter():
                 if each.type == "RequestHeaderModifier" and each.request_header_modifier is not None:
                     where = f"{place}.requestHeaderModifier"
@@ -87,7 +92,21 @@ def plan_filters(
     unreached = [name for name, there in (("RequestMirror", mirrors), ("CORS", "cors" in built)) if there]
     if "redirect" in built and unreached:
         findings.append(_unreached(route, unreached[0], field))
-    return Filters(mirrors=tuple(mirrors), **built)  # type: ignore[arg-type]
+    closed = len(auth) < sum(each.type == "ExternalAuth" for each in filters)
+    return Filters(mirrors=tuple(mirrors), auth=tuple(auth), closed=closed, **built)  # type: ignore[arg-type]
+
+
+def unresolved(route: Route, fault: Fault, field: str) -> Finding:
+    """The finding on a reference that cannot be followed."""
+    return Finding(
+        object=route.ref,
+        severity=fault.severity,
+        condition="ResolvedRefs",
+        reason=fault.reason,
+        message=f"{route.ref} {fault.message}",
+        hint=fault.hint,
+        field=field + fault.field,
+    )
 
 
 def _unreached(route: Route, filter_type: str, field: str) -> Finding:
@@ -191,8 +210,10 @@ def _cors(cors: CORS) -> Cors:
     )
 
 
-def _exposes_all(route: Route, field: str) -> Finding:
-    return Finding(
+def _exposes_all(route: Route, cors: CORS, field: str) -> Iterator[Finding]:
+    if not cors.allow_credentials or "*" not in cors.expose_headers:
+        return
+    yield Finding(
         object=route.ref,
         severity="warning",
         condition="Accepted",
@@ -201,6 +222,18 @@ def _exposes_all(route: Route, field: str) -> Finding:
         hint="Name the headers; until then `*` is left out",
         field=field,
     )
+
+
+def _ask(
+    read: Read, route: Route, asking: ExternalAuth, field: str, findings: list[Finding]
+) -> tuple[AuthService, ...]:
+    """The service to be asked; none: it cannot be, which is told, and nothing may pass."""
+    service = plan_external_auth(read, route.ref, asking)
+    if isinstance(service, Fault):
+        findings.append(unresolved(route, service, field))
+        return ()
+    findings.extend(unread_port(route, asking.backend_ref, field))
+    return (service,)
 
 
 def _mirror(read: Read, route: Route, mirror: RequestMirror, place: str, findings: list[Finding]) -> tuple[Mirror, ...]:

@@ -112,6 +112,22 @@ class Cors(msgspec.Struct, frozen=True, gc=False):
     max_age_s: int
 
 
+class AuthService(msgspec.Struct, frozen=True, gc=False):
+    """A service that is asked whether a request may pass."""
+
+    grpc: bool
+    """Whether it speaks Envoy's ext_authz; else it is asked by HTTP, and 200 lets the request pass."""
+    cluster: ClusterKey
+    path: str
+    """What is put before the request's own path when it is asked by HTTP; empty: nothing."""
+    asked_headers: tuple[str, ...]
+    """Further headers that it gets (by HTTP), or the only ones (by gRPC; empty: all), in lower case."""
+    answered_headers: tuple[str, ...]
+    """Headers of its answer that the backend gets, in lower case; empty: all that say nothing of the answer itself."""
+    max_body_bytes: int
+    """Largest body that it gets; a larger one is refused; 0: it gets none."""
+
+
 class Mirror(msgspec.Struct, frozen=True, gc=False):
     """A share of the requests to be copied to a second destination, whose answers are dropped."""
 
@@ -137,6 +153,10 @@ class Filters(msgspec.Struct, frozen=True, gc=False):
     redirect: Redirect | None = None
     mirrors: tuple[Mirror, ...] = ()
     cors: Cors | None = None
+    auth: tuple[AuthService, ...] = ()
+    """Services that must let a request pass, in this order."""
+    closed: bool = False
+    """A service that should be asked cannot be: the requests concerned are answered with 500."""
 
 
 NO_FILTERS = Filters()

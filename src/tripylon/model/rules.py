@@ -28,7 +28,7 @@ from tripylon.api.routes import (
 from tripylon.findings import Finding
 from tripylon.graph import Read
 from tripylon.model.backends import Fault, resolve, unread_port
-from tripylon.model.filters import FilterError, plan_filters
+from tripylon.model.filters import FilterError, plan_filters, unresolved
 from tripylon.model.matches import MatchError, grpc_match, http_match
 from tripylon.model.plan import NO_FILTERS, Destination, Filters, Match, Retry, RulePlan
 from tripylon.values import parse_duration_ms
@@ -84,7 +84,7 @@ class _Builder:
             request_timeout_ms=parse_duration_ms(timeouts.request) if timeouts.request else None,
             backend_timeout_ms=parse_duration_ms(timeouts.backend_request) if timeouts.backend_request else None,
             retry=_retry(rule.retry),
-            broken=filters is None or not has_prefix,
+            broken=filters is None or filters.closed or not has_prefix,
         )
 
     def grpc_rule(self, index: int, rule: GRPCRouteRule) -> RulePlan:
@@ -99,7 +99,7 @@ class _Builder:
             matches=matches,
             destinations=self._destinations(rule.backend_refs, place),
             filters=filters or NO_FILTERS,
-            broken=filters is None,
+            broken=filters is None or filters.closed,
         )
 
     def judged(self, rules: tuple[RulePlan, ...]) -> tuple[RulePlan, ...]:
@@ -161,7 +161,11 @@ class _Builder:
             )
             if backend.weight:
                 cluster = None if isinstance(target, Fault) else target
-                found.append(Destination(backend.weight, cluster, filters or NO_FILTERS, broken=filters is None))
+                found.append(
+                    Destination(
+                        backend.weight, cluster, filters or NO_FILTERS, broken=filters is None or filters.closed
+                    )
+                )
         return tuple(found)
 
     def _has_prefix(self, place: str, matches: Iterable[Match], filters: Iterable[Filters]) -> bool:
@@ -190,19 +194,6 @@ class _Builder:
                     "Remove it; requests are spread over all endpoints",
                 )
             )
-
-
-def unresolved(route: Route, fault: Fault, field: str) -> Finding:
-    """The finding on a reference that cannot be followed."""
-    return Finding(
-        object=route.ref,
-        severity=fault.severity,
-        condition="ResolvedRefs",
-        reason=fault.reason,
-        message=f"{route.ref} {fault.message}",
-        hint=fault.hint,
-        field=field + fault.field,
-    )
 
 
 def _retry(retry: HTTPRouteRetry | None) -> Retry | None:

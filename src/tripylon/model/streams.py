@@ -19,9 +19,9 @@ from tripylon.graph import Derive, Index, Read
 from tripylon.model.attachment import attach, intersections
 from tripylon.model.backends import Fault, Stream, resolve, unread_port
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES, reached
+from tripylon.model.filters import unresolved
 from tripylon.model.listeners import tls_owner
 from tripylon.model.plan import GatewayPlan, Listener, ParentPlan
-from tripylon.model.rules import unresolved
 from tripylon.model.stream_plans import (
     ROUTES_BY_STREAM,
     STREAM_ROUTES,
