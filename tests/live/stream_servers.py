@@ -14,6 +14,10 @@ from typing import Any
 from tests.live.certificates import Authority
 
 
+class _UdpServer(socketserver.ThreadingUDPServer):
+    max_packet_size = 65_535
+
+
 class StreamServer:
     """A TCP backend, by TLS if it has an authority, or a UDP backend."""
 
@@ -29,7 +33,7 @@ class StreamServer:
             self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             self._context.load_cert_chain(file)
             self._context.sni_callback = self._keep_name
-        kind = socketserver.ThreadingUDPServer if udp else socketserver.ThreadingTCPServer
+        kind = _UdpServer if udp else socketserver.ThreadingTCPServer
         self._server: socketserver.BaseServer = kind(("127.0.0.1", 0), self._datagrams() if udp else self._stream())
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]

@@ -20,7 +20,8 @@ class StreamRouteRule(Part, frozen=True, gc=False, kw_only=True):
     name: SectionName = ""
     """Name of the rule, by which policies refer to it; empty: none."""
     backend_refs: Annotated[tuple[BackendRef, ...], Items(min=1, max=16)]
-    """Destinations, by weight; each connection, or each client's datagrams, stays with one."""
+    """Destinations, by weight, 1 to 16; each connection, or each client's datagrams, stays with one. The share of one
+    that cannot be reached is closed or dropped, and so is everything when all weights are 0."""
 
 
 StreamRules = Annotated[tuple[StreamRouteRule, ...], Items(min=1, max=1)]
@@ -44,7 +45,12 @@ class TLSRouteSpec(Part, frozen=True, gc=False, kw_only=True):
 
 
 class TLSRoute(Resource, frozen=True, gc=False, kw_only=True):
-    """Says where TLS connections go, by the server name that the client asks for."""
+    """Says where TLS connections go, by the server name that the client asks for.
+
+    Through a listener of mode `Passthrough` they go on as they are; through one of mode `Terminate` TLS ends at the
+    gateway, and what was inside goes on. Of several routes for one name that with the most specific hostname has all
+    connections, then the oldest.
+    """
 
     GROUP: ClassVar[str] = GATEWAY_GROUP
 
@@ -66,7 +72,7 @@ class TCPRouteSpec(Part, frozen=True, gc=False, kw_only=True):
 
 
 class TCPRoute(Resource, frozen=True, gc=False, kw_only=True):
-    """Says where TCP connections to a port go."""
+    """Says where TCP connections to a port go; of several routes for one listener the oldest has them all."""
 
     GROUP: ClassVar[str] = GATEWAY_GROUP
 
@@ -88,7 +94,11 @@ class UDPRouteSpec(Part, frozen=True, gc=False, kw_only=True):
 
 
 class UDPRoute(Resource, frozen=True, gc=False, kw_only=True):
-    """Says where datagrams to a port go."""
+    """Says where datagrams to a port go; of several routes for one listener the oldest has them all.
+
+    Datagrams of one source address and port are a session, whose answers come back, until nothing has come for 60
+    seconds. Those longer than 9,000 bytes are dropped.
+    """
 
     GROUP: ClassVar[str] = GATEWAY_GROUP
 
