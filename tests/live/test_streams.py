@@ -306,6 +306,38 @@ def test_tls_ends_at_the_gateway_beside_what_is_passed_through(stage: Stage, rou
         assert said(connection) == b"tls-1 pass.example.com: hello"
 
 
+def test_what_ends_here_goes_on_by_tls_where_a_policy_says_so(stage: Stage, routes: Callable[..., None]) -> None:
+    routes(
+        {"kind": "ConfigMap", "metadata": {"name": "backends"}, "data": {"ca.crt": stage.backends.pem}},
+        policy("tls-1", "inner.example.com"),
+        policy("tls-2", "other.example.org"),
+        route("TLSRoute", "end", "end", ("tls-1", 1), hostname="end.example.com"),
+        route("TLSRoute", "pass", "pass", ("tls-1", 1), hostname="pass.example.com"),
+        route("TCPRoute", "db", "tcp", ("tls-1", 1)),
+    )
+    with stage.secured("end.example.com", stage.gateway.places.authority) as connection:
+        assert said(connection) == b"tls-1 inner.example.com: hello"
+    with stage.secured("pass.example.com", stage.backends) as connection:
+        assert said(connection) == b"tls-1 pass.example.com: hello"
+    assert stage.tcp() == b"tls-1 inner.example.com: hello"
+    routes(route("TCPRoute", "db", "tcp", ("tls-2", 1)))
+    assert stage.tcp() in CUT, "its certificate is for another name"
+
+
+def policy(service: str, hostname: str) -> Manifest:
+    """Has a Service reached by TLS, verified by the authority of the backends."""
+    authority = {"group": "", "kind": "ConfigMap", "name": "backends"}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "BackendTLSPolicy",
+        "metadata": {"name": service},
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": service}],
+            "validation": {"hostname": hostname, "caCertificateRefs": [authority]},
+        },
+    }
+
+
 def test_a_tls_route_without_a_backend_is_cut(stage: Stage, routes: Callable[..., None]) -> None:
     routes(route("TLSRoute", "lost", "pass", ("gone", 1), hostname="lost.example.com"))
     assert is_cut(stage, "lost.example.com")
