@@ -17,6 +17,8 @@ import structlog
 
 from tripylon.admin.probes import serve_health, serve_metrics
 from tripylon.admin.replica_metrics import ReplicaMetrics
+from tripylon.api.kinds import kind_of
+from tripylon.api.trust import ClusterTrustBundle
 from tripylon.envoy.options import EmitOptions
 from tripylon.errors import TripylonError
 from tripylon.findings import Finding
@@ -51,6 +53,8 @@ from tripylon.xds.tls import Certificate
 
 _log = structlog.get_logger("tripylon.controller")
 _REST_S = 5.0
+_BUNDLES = kind_of(ClusterTrustBundle).plural
+_ABSENT = ((ClusterTrustBundle.GROUP, ClusterTrustBundle.__name__),)
 
 
 async def run(settings: ControllerSettings) -> int:
@@ -232,10 +236,15 @@ class Replica:
             waiting.append(batch)
             if not (batch.synced or self._synced.is_set()):
                 continue
+            self._engine.lack(_ABSENT if self._lacks_bundles() else ())
             self._apply(joined(waiting))
             waiting = []
             if batch.synced and self._watcher.synced:  # so it is still, with the Secrets that the objects name
                 self._synced.set()
+
+    def _lacks_bundles(self) -> bool:
+        """Whether the cluster does not serve ClusterTrustBundles, which not every one does."""
+        return any(each.title == _BUNDLES and each.state == "absent" for each in self.lists())
 
     def _apply(self, batch: Batch) -> None:
         for ref in (*batch.delete, *(each.ref for each in batch.put)):

@@ -198,6 +198,18 @@ class Engine:
                 self.graph.put(world.REACHED, gateway, place)
         return self._flush(started)
 
+    def lack(self, kinds: Iterable[tuple[str, str]]) -> Applied | None:
+        """Takes in which kinds, by group and name, the cluster does not serve; None: it is known."""
+        started = time.perf_counter()
+        wanted, known = set(kinds), set(self.graph.rows(world.ABSENT_KINDS))
+        if wanted == known:
+            return None
+        for kind in known - wanted:
+            self.graph.delete(world.ABSENT_KINDS, kind)
+        for kind in wanted - known:
+            self.graph.put(world.ABSENT_KINDS, kind, True)
+        return self._flush(started)
+
     def withhold(self, secrets: Mapping[Name, str]) -> Applied:
         """Takes in which Secrets that are referred to may not be read now, all of them, by what to grant."""
         started = time.perf_counter()

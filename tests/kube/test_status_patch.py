@@ -12,6 +12,7 @@ from tests.kube.statuses import patched
 
 from tripylon.api.gateway import GatewayClassStatus, GatewayStatus
 from tripylon.api.routes import RouteStatus
+from tripylon.api.x_backends import XBackendStatus
 from tripylon.kube.status_patch import operations
 from tripylon.status.desired import Status, status_values
 from tripylon.status.merge import OWN_TYPES, merge
@@ -192,3 +193,15 @@ def test_only_what_differs_is_named() -> None:
         {"op": "add", "path": "/status/listeners/1/attachedRoutes", "value": 1},
         {"op": "remove", "path": "/status/listeners/0"},
     ]
+
+
+def test_a_status_whose_stored_form_is_absent_is_written_whole() -> None:
+    ancestor = {
+        "ancestorRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge", "namespace": "shop"},
+        "controllerName": OURS,
+        "conditions": [],
+    }
+    wanted = msgspec.convert({"ancestors": [ancestor]}, XBackendStatus)
+    assert operations(XBackendStatus(), wanted)[0]["path"] == "/status"
+    made, _, _ = step({"status": {}}, XBackendStatus, {"ancestors": [ancestor]})
+    assert made["status"]["ancestors"][0]["ancestorRef"]["name"] == "edge"

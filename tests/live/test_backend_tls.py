@@ -33,6 +33,14 @@ class Stage:
         answer = clients.http1(self.gateway.target(gateway, 80), clients.Call(host="a.example.com", path=path))
         return answer.status, json.loads(answer.body) if answer.status == 200 else {}
 
+    def found(self, path: str) -> Seen:
+        """The answer once there is one: a host's name is looked up first."""
+        deadline = time.monotonic() + 10
+        while (answer := self.get(path))[0] != 200:
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.05)
+        return answer[1]
+
     def status(self, policy: str) -> dict[str, dict[str, str]]:
         """By Gateway the conditions of a policy, as `True Accepted`."""
         found = self.gateway.objects()[f"BackendTLSPolicy infra/{policy}"].get("status", {})
@@ -265,3 +273,67 @@ def test_policies_come_and_go_quickly_and_new_routes_still_go_live(stage: Stage,
     assert stage.get("/quick")[0] == 200
     stage.apply(*service("after", backend), policy("after", ca="ca-quick"), route("after"))
     assert stage.get("/after")[0] == 200
+
+
+def x_backend(name: str, server: TlsServer, **more: object) -> Manifest:
+    """An XBackend with the server as its external host."""
+    return {
+        "kind": "XBackend",
+        "apiVersion": "gateway.networking.x-k8s.io/v1alpha1",
+        "metadata": {"name": name},
+        "spec": {
+            "type": "ExternalHostname",
+            "port": {"number": server.port},
+            "externalHostname": {"hostname": "localhost"},
+            **more,
+        },
+    }
+
+
+def x_route(name: str) -> Manifest:
+    ref = {"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": name}
+    rules = [{"matches": [{"path": {"value": f"/{name}"}}], "backendRefs": [ref]}]
+    return {"kind": "HTTPRoute", "metadata": {"name": name}, "spec": {"parentRefs": [{"name": "edge"}], "rules": rules}}
+
+
+def test_an_external_host_is_verified_and_shown_a_certificate_as_its_xbackend_says(
+    stage: Stage, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    server = TlsServer(tmp_path_factory.mktemp("external"), stage.authority, "abc.example.com", clients=stage.clients)
+    chain, key = stage.clients.issue("shown.clients.example.com")
+    authorities = {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}
+    validation = {"hostname": "abc.example.com", **authorities}
+    shown = {"mode": "ClientAndServer", "clientCertificateRef": {"name": "shown"}, "validation": validation}
+    stage.apply(
+        config_map("ca", stage.authority),
+        secret("shown", chain, key),
+        x_backend("mutual-x", server, tls=shown),
+        x_backend("server-x", server, tls={"mode": "ServerOnly", "validation": validation}),
+        x_backend("wrong-x", server, tls={**shown, "validation": {**validation, "hostname": "no.example.com"}}),
+        *(x_route(name) for name in ("mutual-x", "server-x", "wrong-x")),
+    )
+    try:
+        seen = stage.found("/mutual-x")
+        assert (seen["sni"], seen["client"]) == ("abc.example.com", chain)
+        assert stage.get("/server-x")[0] == 503, "it asks for a certificate"
+        assert stage.get("/wrong-x")[0] == 503
+    finally:
+        server.stop()
+
+
+def test_a_bundle_of_the_whole_cluster_verifies_too(stage: Stage, backend: TlsServer) -> None:
+    bundle: Manifest = {
+        "kind": "ClusterTrustBundle",
+        "apiVersion": "certificates.k8s.io/v1",
+        "metadata": {"name": "everybody"},
+        "spec": {"trustBundle": stage.authority.pem},
+    }
+    ruled = policy(
+        "bundled",
+        caCertificateRefs=[{"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "everybody"}],
+    )
+    stage.gateway.write(bundle)
+    stage.apply(*service("bundled", backend), ruled, route("bundled"))
+    assert stage.get("/bundled")[0] == 200
+    stage.gateway.delete(["ClusterTrustBundle everybody"])
+    assert stage.get("/bundled")[0] == 500

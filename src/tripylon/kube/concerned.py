@@ -32,7 +32,8 @@ def concerned(changes: Changes, graph: Graph) -> set[Ref]:
         plan = graph.get(GATEWAY_PLANS, gateway)
         found |= {gateway_ref(gateway), *(listener.holder for listener in (plan.listeners if plan is not None else ()))}
     found |= {Ref(GATEWAY_GROUP, "ListenerSet", *name) for name in changes.keys(LISTENER_SET_PLANS)}
-    found |= {Ref(GATEWAY_GROUP, "GatewayClass", *name) for name in changes.keys(CLASS_PLANS)}
+    classes = graph.rows(CLASS_PLANS) if changes.keys(world.ABSENT_KINDS) else changes.keys(CLASS_PLANS)
+    found |= {Ref(GATEWAY_GROUP, "GatewayClass", *name) for name in classes}
     found |= {Ref(GATEWAY_GROUP, "BackendTLSPolicy", *name) for name in changes.keys(ANCESTORS)}
     found |= {Ref(X_GROUP, "XBackend", *name) for name in changes.keys(X_BACKEND_ANCESTORS)}
     return {ref for ref in found if is_reported(ref) and world.find(graph, ref) is not None}

@@ -13,6 +13,7 @@ from typing import Any
 
 from tripylon.api.gateway import GatewayClassStatus, GatewayStatus
 from tripylon.api.meta import Condition
+from tripylon.api.x_backends import XBackendStatus
 from tripylon.status.desired import Status, status_values
 
 Operation = dict[str, Any]
@@ -33,7 +34,7 @@ def operations(previous: Status | None, wanted: Status) -> list[Operation]:
 
 def _is_unwritten(status: Status) -> bool:
     """Whether it is what the schema fills in where nothing is stored."""
-    return isinstance(status, GatewayClassStatus | GatewayStatus) and status == type(status)()
+    return isinstance(status, GatewayClassStatus | GatewayStatus | XBackendStatus) and status == type(status)()
 
 
 def _initial_conditions(kind: type[Status]) -> tuple[Condition, ...]:

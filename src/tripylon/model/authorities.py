@@ -14,7 +14,7 @@ from tripylon.graph import Read
 from tripylon.pem import read_certificates, written
 from tripylon.values import Ref
 from tripylon.world.withheld import absence_of
-from tripylon.world.world import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, SECRETS
+from tripylon.world.world import ABSENT_KINDS, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, SECRETS
 
 CA_KEY = "ca.crt"
 _KINDS = (("", "ConfigMap"), ("", "Secret"), (CERTIFICATES_GROUP, "ClusterTrustBundle"))
@@ -27,9 +27,10 @@ class AuthorityFault(NamedTuple):
     hint: str
 
 
-def is_supported(target: Ref) -> bool:
-    """Whether an object is of a kind that holds authorities."""
-    return (target.group, target.kind) in _KINDS
+def is_supported(read: Read, target: Ref) -> bool:
+    """Whether an object is of a kind that holds authorities, and that can be had here."""
+    kind = (target.group, target.kind)
+    return kind in _KINDS and not read.get(ABSENT_KINDS, kind)
 
 
 def authority(group: str, kind: str, namespace: str, name: str) -> Ref:

@@ -81,7 +81,7 @@ def read_authorities(read: Read, name: Name) -> Built[bytes, Finding] | None:
 
 def _bundle(read: Read, policy: BackendTLSPolicy, ref: LocalObjectReference, field: str) -> bytes | Finding:
     target = authority(ref.group, ref.kind, policy.key.namespace, ref.name)
-    if not is_supported(target):
+    if not is_supported(read, target):
         what = f"refers to authorities of kind {ref.group or 'core'}/{ref.kind}, which is not supported"
         hint = f"Refer to a ConfigMap with the certificates under `{CA_KEY}`"
         return _finding(policy, "InvalidKind", what, hint, f"{field}.kind", condition="ResolvedRefs")

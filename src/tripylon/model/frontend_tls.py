@@ -142,7 +142,7 @@ def _resolve(
 
 
 def _follow(read: Read, gateway: Gateway, target: Ref, field: str) -> bytes | _Problem:
-    if not is_supported(target):
+    if not is_supported(read, target):
         what = f"is a {target.group or 'core'}/{target.kind}, which holds no authorities here"
         return _Problem("InvalidCACertificateKind", what, "Name a ConfigMap with the key `ca.crt`", field)
     if target.namespace and not may_refer(read, gateway.ref, target):

@@ -93,7 +93,9 @@ def plan_x_backend(read: Read, key: ClusterKey) -> ClusterPlan | None:
     tls = _tls(read, backend)
     if isinstance(tls, str) or (tls is not None) != key.tls:
         return None
-    return ClusterPlan(key, "dns" if backend.spec.external_hostname is not None else "endpoints", tls)
+    if backend.spec.external_hostname is not None:
+        return ClusterPlan(key, "dns", tls, lookup_family="All")  # whichever of IPv6 and IPv4 leads there
+    return ClusterPlan(key, "endpoints", tls)
 
 
 def x_backend_endpoints(read: Read, key: ClusterKey) -> EndpointsPlan:
@@ -136,7 +138,7 @@ def _authorities(read: Read, backend: XBackend, validation: BackendTLSPolicyVali
     bundles: list[bytes] = []
     for ref in validation.ca_certificate_refs:
         target = authority(ref.group, ref.kind, backend.metadata.namespace, ref.name)
-        if not is_supported(target):
+        if not is_supported(read, target):
             return f"it refers to authorities of kind {ref.group or 'core'}/{ref.kind}, which is not supported"
         found = read_authorities(read, target)
         if isinstance(found, AuthorityFault):

@@ -6,11 +6,14 @@ it has a test for (`make conformance`); what generated objects show is claimed o
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from tripylon.api.gateway import SupportedFeature
 
 CLAIMS: tuple[tuple[str, str], ...] = (
     ("BackendTLSPolicy", "a Service that has one is reached by verified TLS: model/backend_policies.py"),
     ("BackendTLSPolicySANValidation", "`subjectAltNames` are what the backend's certificate is matched with"),
+    ("ClusterTrustBundle", "authorities may stand there, where the cluster serves the kind: model/authorities.py"),
     ("GRPCRoute", "the kind is read and served: model/routes.py"),
     ("GRPCRouteNamedRouteRule", "`rules[].name` is carried to the rule's plan"),
     ("GRPCRouteRequestHeaderModifier", "the filter is the one of HTTPRoute: model/filters.py"),
@@ -67,7 +70,7 @@ CLUSTER_CLAIMS: tuple[tuple[str, str], ...] = (
 """The same, for what is offered in Kubernetes only."""
 
 
-def supported_features(*, standalone: bool) -> tuple[SupportedFeature, ...]:
-    """The features as the status of a class lists them: sorted."""
+def supported_features(*, standalone: bool, absent: Container[str] = ()) -> tuple[SupportedFeature, ...]:
+    """The features as the status of a class lists them: sorted, without kinds that are `absent` from the cluster."""
     claims = CLAIMS if standalone else (*CLAIMS, *CLUSTER_CLAIMS)
-    return tuple(SupportedFeature(name=name) for name in sorted(name for name, _ in claims))
+    return tuple(SupportedFeature(name=name) for name in sorted(name for name, _ in claims if name not in absent))

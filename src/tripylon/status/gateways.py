@@ -23,7 +23,7 @@ from tripylon.status.features import supported_features
 from tripylon.status.listener_sets import accepted_sets
 from tripylon.status.listeners import Judged, judge
 from tripylon.values import is_address
-from tripylon.world.world import REACHED, Reached
+from tripylon.world.world import ABSENT_KINDS, REACHED, Reached
 
 
 def class_status(graph: Graph, class_: GatewayClass, scribe: Scribe, options: Options) -> GatewayClassStatus | None:
@@ -43,7 +43,8 @@ def class_status(graph: Graph, class_: GatewayClass, scribe: Scribe, options: Op
             message="The version of the Gateway API is supported.",
         ),
     )
-    features = supported_features(standalone=options.standalone)
+    absent = {kind for _, kind in graph.rows(ABSENT_KINDS)}
+    features = supported_features(standalone=options.standalone, absent=absent)
     return GatewayClassStatus(conditions=conditions, supported_features=features)
 
 

@@ -77,6 +77,9 @@ TOLD: Table[tuple[str, Ref], tuple[Finding, ...]] = Table("told from outside")
 LAST_GOOD_SECRETS: Table[Name, Secret] = Table("last good secrets")
 """Secrets as they were before they became unusable: see `model/tls.py`."""
 
+ABSENT_KINDS: Table[tuple[str, str], bool] = Table("absent kinds")
+"""Group and name of the kinds of Kubernetes' own that the cluster does not serve, of those that it need not."""
+
 WITHHELD_SECRETS: Table[Name, str] = Table("withheld secrets")
 """Secrets that are referred to and may not be read, whether they exist or not, by what to grant: see `withheld.py`."""
 
@@ -104,6 +107,7 @@ INPUTS: tuple[Table[Any, Any], ...] = (
     REACHED,
     TOLD,
     LAST_GOOD_SECRETS,
+    ABSENT_KINDS,
     WITHHELD_SECRETS,
 )
 
