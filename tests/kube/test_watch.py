@@ -404,6 +404,20 @@ async def test_a_missing_kind_is_waited_for(server: Scripted) -> None:
     assert (service.api_version, service.kind) == ("v1", "Service")
 
 
+async def test_a_kind_that_nobody_can_install_is_not_missed_aloud(
+    server: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answer("GET", GATEWAY_API, status(404))
+    server.answer("GET", "/apis/certificates.k8s.io/v1", status(404))
+    server.answer("GET", "/apis/certificates.k8s.io/v1beta1", status(404))
+    async with reading(server, "HTTPRoute", "ClusterTrustBundle", serve=False) as reader:
+        await reader.synced()
+        assert {each.state for each in reader.watcher.states()} == {"absent"}
+    waited = [line for line in capsys.readouterr().out.splitlines() if "waiting for a kind" in line]
+    assert len(waited) == 1
+    assert "httproutes" in waited[0]
+
+
 async def test_an_older_version_will_do(server: Scripted) -> None:
     path = "/apis/gateway.networking.k8s.io/v1beta1"
     server.answer("GET", path, kinds(("HTTPRoute", "httproutes")))
