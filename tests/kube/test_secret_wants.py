@@ -104,6 +104,20 @@ def test_authorities_of_policies_that_concern_a_gateway_of_ours() -> None:
     assert followed.names == []
 
 
+def test_what_an_xbackend_names_that_is_reached() -> None:
+    followed = Followed()
+    refs = [{"group": "", "kind": "Secret", "name": "ca"}]
+    validation = {"hostname": "a.example.com", "caCertificateRefs": refs}
+    tls = {"mode": "ClientAndServer", "clientCertificateRef": {"name": "shown"}, "validation": validation}
+    host = {"type": "ExternalHostname", "port": {"number": 443}, "externalHostname": {"hostname": "a.example.com"}}
+    followed.put(gateway("edge"))
+    assert not followed.put(_object("XBackend", "far", {**host, "tls": tls})), "nobody reaches it"
+    backend_refs = [{"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": "far"}]
+    rules = [{"backendRefs": backend_refs}]
+    assert followed.put(_object("HTTPRoute", "r", {"parentRefs": [{"name": "edge"}], "rules": rules}))
+    assert followed.names == ["shop/ca", "shop/shown"]
+
+
 def test_a_secret_is_wanted_until_the_last_who_names_it_is_gone() -> None:
     followed = Followed()
     followed.put(gateway("one", {"name": "cert"}), gateway("two", {"name": "cert"}))

@@ -1,5 +1,5 @@
 """Which Secrets are needed: those that Backends name, Gateways of ours, ListenerSets that such a Gateway lets in, and
-BackendTLSPolicies that concern one.
+BackendTLSPolicies and XBackends that concern one.
 
 Where not all Secrets may be listed, these are followed one by one. Kept up by what changes, so that a change costs as
 much as the objects in it. The invariant: nobody else's object has a Secret read.
@@ -16,12 +16,13 @@ from tripylon.api.meta import GATEWAY_GROUP, Resource
 from tripylon.api.own import OWN_GROUP, Backend, BackendCAReference
 from tripylon.api.policies import BackendTLSPolicy
 from tripylon.api.refs import LocalObjectReference, ObjectReference, SecretObjectReference
+from tripylon.api.x_backends import X_GROUP, XBackend
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
-from tripylon.model.policy_ancestors import ANCESTORS
+from tripylon.model.policy_ancestors import ANCESTORS, X_BACKEND_ANCESTORS
 from tripylon.values import Ref
-from tripylon.world.world import BACKEND_TLS_POLICIES, BACKENDS, GATEWAYS, LISTENER_SETS
+from tripylon.world.world import BACKEND_TLS_POLICIES, BACKENDS, GATEWAYS, LISTENER_SETS, X_BACKENDS
 
 _Reference = SecretObjectReference | ObjectReference | LocalObjectReference | BackendCAReference
 
@@ -51,6 +52,9 @@ class SecretWants:
         for name in changes.keys(BACKEND_TLS_POLICIES) | changes.keys(ANCESTORS):
             policy = graph.get(BACKEND_TLS_POLICIES, name) if graph.get(ANCESTORS, name) else None
             differs |= self._take(Ref(GATEWAY_GROUP, "BackendTLSPolicy", *name), policy)
+        for name in changes.keys(X_BACKENDS) | changes.keys(X_BACKEND_ANCESTORS):
+            reached = graph.get(X_BACKENDS, name) if graph.get(X_BACKEND_ANCESTORS, name) else None
+            differs |= self._take(Ref(X_GROUP, "XBackend", *name), reached)
         for name in changes.keys(BACKENDS):
             differs |= self._take(Ref(OWN_GROUP, "Backend", *name), graph.get(BACKENDS, name))
         return differs
@@ -95,6 +99,10 @@ def _references(resource: Resource) -> Iterator[_Reference]:
         frontend = resource.spec.tls.frontend
         for config in (frontend.default, *(each.tls for each in frontend.per_port)):
             yield from config.validation.ca_certificate_refs if config.validation is not None else ()
+    if isinstance(resource, XBackend):
+        shown, validation = resource.spec.tls.client_certificate_ref, resource.spec.tls.validation
+        yield from (shown,) if shown is not None else ()
+        yield from validation.ca_certificate_refs if validation is not None else ()
     if isinstance(resource, BackendTLSPolicy):
         yield from resource.spec.validation.ca_certificate_refs
     if isinstance(resource, Backend) and resource.spec.tls is not None:
