@@ -20,6 +20,7 @@ from tripylon.graph import Changes
 from tripylon.kube import addresses, manifests, names, parameters
 from tripylon.kube.deploy import Deployer
 from tripylon.kube.pod import ProxySettings
+from tripylon.kube.shutdown import KEY_FILE
 from tripylon.loop import Engine
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.plan import GatewayPlan
@@ -120,6 +121,7 @@ class Provisioner:
         """
         self._check_references(gateway)
         xds = self._control_plane.xds
+        key = names.digest(f"admin {gateway.metadata.uid}".encode())
         return manifests.manifests(
             gateway,
             gateway.spec.gateway_class_name,
@@ -130,8 +132,8 @@ class Provisioner:
                 if each.usable
             ],
             addresses=addresses.requested(gateway),
-            bootstrap=bootstrap_kubernetes(str(gateway.key), ads=(xds.host, xds.port), server_name=xds.host),
-            files={**sds_files(), AUTHORITY_FILE: self._control_plane.authority().decode()},
+            bootstrap=bootstrap_kubernetes(str(gateway.key), ads=(xds.host, xds.port), server_name=xds.host, key=key),
+            files={**sds_files(), AUTHORITY_FILE: self._control_plane.authority().decode(), KEY_FILE: f"{key}\n"},
             settings=self._settings,
         )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.fleet.test_groups import make
 
 from tripylon.api.gateway import Gateway
-from tripylon.api.meta import Resource
+from tripylon.api.meta import ObjectMeta, Resource
 from tripylon.envoy.emit import LISTENER_RESOURCES
 from tripylon.envoy.options import EmitOptions
 from tripylon.kube.deploy import Deployer
@@ -154,6 +155,27 @@ def test_every_gateway_of_ours_gets_its_objects_and_no_other(rig: Rig) -> None:
     assert "first authority" in objects["ConfigMap"]["data"].values()
     rig.delete(EDGE_REF)
     assert rig.deployer.told == [f"forget {EDGE}"]
+
+
+def test_the_key_to_the_administration_is_the_same_for_a_gateway_and_another_for_the_next(rig: Rig) -> None:
+    def key(name: Name) -> str:
+        data = rig.objects(name)["ConfigMap"]["data"]
+        assert f'"exact":"{data["admin.key"].strip()}"' in data["bootstrap.json"]
+        return str(data["admin.key"])
+
+    first, second = gateway(), gateway("second")
+    for number, each in enumerate((first, second)):
+        rig.apply(class_(), msgspec.structs.replace(each, metadata=uid(each, f"{number}")))
+    before = key(EDGE)
+    assert before != key(Name("default", "second"))
+    rig.apply(msgspec.structs.replace(gateway(port=8080), metadata=uid(first, "0")))
+    assert key(EDGE) == before
+    rig.apply(msgspec.structs.replace(first, metadata=uid(first, "2")))
+    assert key(EDGE) != before, "another Gateway of that name"
+
+
+def uid(resource: Resource, uid: str) -> ObjectMeta:
+    return msgspec.structs.replace(resource.metadata, uid=uid)
 
 
 def test_what_does_not_concern_proxies_tells_the_deployer_nothing(rig: Rig) -> None:

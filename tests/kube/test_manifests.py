@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from tests.charts.kubernetes import faults
 
 from tripylon.api.gateway import Gateway
 from tripylon.api.parameters import GatewayParameters
+from tripylon.envoy.bootstrap_kubernetes import Pod
 from tripylon.kube import names
 from tripylon.kube.manifests import ListenerPort, manifests
 from tripylon.kube.parameters import DEFAULT, merged
@@ -100,7 +102,10 @@ def test_pods_may_do_nothing_but_serve() -> None:
                 ]
             },
         },
+        {"name": "admin", "emptyDir": {}},
     ]
+    writable = [each["mountPath"] for each in container["volumeMounts"] if not each.get("readOnly")]
+    assert writable == [str(Path(str(Pod().admin)).parent)], "only where its administration is, which has no port"
 
 
 def test_how_envoy_is_run() -> None:

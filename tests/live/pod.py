@@ -17,6 +17,7 @@ import envoy  # type: ignore[import-untyped]
 from tripylon.envoy.bootstrap_kubernetes import AUTHORITY_FILE, Pod, bootstrap_kubernetes, sds_files
 
 SERVER = "tripylon.tripylon-system.svc"
+KEY = "0123456789abcdef"
 _numbers = itertools.count()
 
 
@@ -48,8 +49,11 @@ class EnvoyPod:
             bind=HOST,
             readiness_port=free_port(),
             metrics_port=free_port(),
+            admin_port=free_port(),
         )
-        self._bootstrap = bootstrap_kubernetes("shop/edge", ads=(ads_host, ads_port), server_name=SERVER, pod=self.pod)
+        self._bootstrap = bootstrap_kubernetes(
+            "shop/edge", ads=(ads_host, ads_port), server_name=SERVER, key=KEY, pod=self.pod
+        )
         self.trust(trusts)
         self.use(token)
 

@@ -96,6 +96,8 @@ def proxy(
 
     A ServiceAccount, a ConfigMap with what Envoy starts with, and a Deployment, to be changed at will.
     """
+    import secrets
+
     from tripylon.cli.options import address
     from tripylon.cli.output import print_yaml
     from tripylon.kube.self_managed import proxy_manifests
@@ -107,7 +109,9 @@ def proxy(
     place = address(xds, flag="--xds", default_host="")
     if not place.host or is_address(place.host):
         raise UsageError(f"--xds: {xds!r} has no DNS name, by which the controllers' certificate could be checked")
-    print_yaml(proxy_manifests(Name(namespace, name), place, authority=_certificates(authority), image=image))
+    trusted = _certificates(authority)
+    key = secrets.token_hex(8)
+    print_yaml(proxy_manifests(Name(namespace, name), place, authority=trusted, key=key, image=image))
     return FINE
 
 

@@ -1,9 +1,12 @@
 """The configuration that an Envoy in a pod starts with, and the small files beside it.
 
 The control plane is reached over TLS, checked against an authority that may change, by a token that changes every
-hour; Envoy takes both from files that it watches, so neither needs a restart. Two static listeners lead to exactly one
-page each of Envoy's administration: readiness and metrics. The node's id is left out: the command line gives it
-(`--service-node namespace/pod`), since all pods of a Gateway share this configuration. Read `bootstrap.py` first.
+hour; Envoy takes both from files that it watches, so neither needs a restart. The node's id is left out: the command
+line gives it (`--service-node namespace/pod`), since all pods of a Gateway share this configuration.
+
+Envoy's administration is a socket file. On a port whoever may write a route to 127.0.0.1 could ask it for everybody's
+configuration, or to end. Two static listeners lead to exactly one page each of it: readiness and metrics. A third one,
+on loopback, lets those read it and end the pod in order who know a key. Read `bootstrap.py` first.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ ADMIN_CLUSTER = "tripylon-admin"
 AUTHORITY_FILE = "ca.crt"
 """File with the certificates by which the control plane is known; whoever makes the folder puts it there."""
 
+KEY_HEADER = "x-tripylon-key"
+"""Header with the key to Envoy's administration."""
+
 _METRICS = "/stats/prometheus"
 _TOKEN_HEADER = "authorization"  # noqa: S105 - the name of a header
 _AUTHORITY_SDS, _TOKEN_SDS = "sds-authority.json", "sds-token.json"
@@ -38,8 +44,10 @@ class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Mounted folder with the bootstrap, the files of `sds_files`, and `ca.crt`."""
     token: str = "/var/run/secrets/tripylon/token"  # noqa: S105 - a path
     """File with the projected service account token; its folder is watched."""
-    admin: Endpoint = ("127.0.0.1", 19000)
-    """Where Envoy's administration listens."""
+    admin: Endpoint = "/run/tripylon/admin.sock"
+    """Where Envoy's administration listens: a file in a folder that Envoy may write to."""
+    admin_port: int = 19000
+    """Leads to the administration, on loopback and with the key: reads everything, and takes the pod out of service."""
     bind: str = "0.0.0.0"  # noqa: S104 - probes and scrapers come from outside the pod
     """IP address of the two listeners."""
     readiness_port: int = 8082
@@ -56,6 +64,7 @@ def bootstrap_kubernetes(
     *,
     ads: tuple[str, int],
     server_name: str,
+    key: str,
     pod: Pod = DEFAULT_POD,
     limits: Limits = DEFAULT_LIMITS,
     more_stats: Sequence[str] = (),
@@ -63,15 +72,18 @@ def bootstrap_kubernetes(
     """The bootstrap as JSON, one line, keys sorted.
 
     `cluster` is the Gateway as `namespace/name`. `ads` is host (a DNS name or an IP address) and port of the control
-    plane, `server_name` the DNS name that its certificate must carry. `more_stats` are suffixes of further series.
+    plane, `server_name` the DNS name that its certificate must carry. `key` is what opens `pod.admin_port`, so nobody
+    may guess it who writes routes. `more_stats` are suffixes of further series.
     """
     clusters = (_ads_cluster(ads, server_name, pod), _admin_cluster(pod))
     whole = assemble({"cluster": cluster}, admin=pod.admin, clusters=clusters, limits=limits, more_stats=more_stats)
     static: dict[str, Json] = {
         "clusters": list(clusters),
         "listeners": [
-            _pages("readiness", pod.bind, pod.readiness_port, {"/ready": "/ready"}),
-            _pages("metrics", pod.bind, pod.metrics_port, {"/metrics": _METRICS, _METRICS: _METRICS}),
+            _listener("readiness", (pod.bind, pod.readiness_port), _pages({"/ready": "/ready"})),
+            _listener("metrics", (pod.bind, pod.metrics_port), _pages({"/metrics": _METRICS, _METRICS: _METRICS})),
+            # Whoever ends the pod goes on asking when all other connections are told to go.
+            {**_listener("admin", ("127.0.0.1", pod.admin_port), _locked(key)), "drain_type": "MODIFY_ONLY"},
         ],
     }
     return json.dumps({**whole, "static_resources": static}, sort_keys=True, separators=(",", ":")).encode()
@@ -173,16 +185,8 @@ def _admin_cluster(pod: Pod) -> Json:
     }
 
 
-def _pages(name: str, bind: str, port: int, pages: Mapping[str, str]) -> Json:
-    """A listener that passes on these paths and no others, also when Envoy takes no more connections."""
-    method: Json = {"name": ":method", "string_match": {"exact": "GET"}}
-    routes: list[Json] = [
-        {
-            "match": {"path": path, "headers": [method]},
-            "route": {"cluster": ADMIN_CLUSTER, "timeout": "15s", "prefix_rewrite": page},
-        }
-        for path, page in pages.items()
-    ]
+def _listener(name: str, at: tuple[str, int], routes: list[Json]) -> dict[str, Json]:
+    """A listener that passes on what these routes match and nothing else, also when Envoy takes no more connections."""
     router: Json = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_HTTP}.router.v3.Router"}}
     manager = _typed(
         "envoy.filters.network.http_connection_manager",
@@ -195,11 +199,38 @@ def _pages(name: str, bind: str, port: int, pages: Mapping[str, str]) -> Json:
     )
     return {
         "name": f"tripylon-{name}",
-        "address": address((bind, port)),
+        "address": address(at),
         "ignore_global_conn_limit": True,
         "bypass_overload_manager": True,
         "filter_chains": [{"filters": [manager]}],
     }
+
+
+def _pages(pages: Mapping[str, str]) -> list[Json]:
+    """Routes from these paths, exactly, to pages of the administration."""
+    return [
+        _to_admin({"path": path, "headers": [_header(":method", "GET")]}, prefix_rewrite=page)
+        for path, page in pages.items()
+    ]
+
+
+def _locked(key: str) -> list[Json]:
+    """Routes for whom knows the key: to all pages that change nothing, and to what takes the pod out of service."""
+    known = _header(KEY_HEADER, key)
+    reading: Json = {"prefix": "/", "headers": [known, _header(":method", "GET")]}
+    ending: list[Json] = [
+        {"path": path, "headers": [known, _header(":method", "POST")]}
+        for path in ("/healthcheck/fail", "/drain_listeners")
+    ]
+    return [_to_admin(match) for match in (reading, *ending)]
+
+
+def _to_admin(match: Json, **action: Json) -> dict[str, Json]:
+    return {"match": match, "route": {"cluster": ADMIN_CLUSTER, "timeout": "15s", **action}}
+
+
+def _header(name: str, value: str) -> Json:
+    return {"name": name, "string_match": {"exact": value}}
 
 
 def _typed(name: str, message: str, config: Mapping[str, Json]) -> Json:

@@ -2,16 +2,19 @@
 
 They may do nothing but serve: no root, no capabilities, no writable root, no token for the API server; low ports are
 opened to everybody in the pod by a sysctl. Envoy gets its bootstrap from a ConfigMap and the token by which it proves
-who it is from a projection that Kubernetes renews. The invariant: a listener that comes or goes changes no pod.
+who it is from a projection that Kubernetes renews; its administration is a file that nobody else reaches. The
+invariant: a listener that comes or goes changes no pod.
 """
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
 
 from tripylon.api.parameters import EnvoyBootstrap, EnvoyContainer, Image, PodTemplate, Stats
+from tripylon.envoy.bootstrap_kubernetes import DEFAULT_POD
 from tripylon.kube import shutdown
 from tripylon.kube.overlay import patched
 from tripylon.kube.parameters import Parameters
@@ -25,6 +28,8 @@ CONFIG_FOLDER = "/etc/tripylon"
 BOOTSTRAP_FILE = "bootstrap.json"
 TOKEN_FOLDER = "/var/run/secrets/tripylon"  # noqa: S105 - a folder
 TOKEN_FILE = "token"  # noqa: S105 - a file
+ADMIN_FOLDER = str(PurePosixPath(str(DEFAULT_POD.admin)).parent)
+"""The one folder to which Envoy writes: the socket of its administration."""
 READY_PATH = "/ready"
 METRICS_PATH = "/metrics"
 _USER = 65532
@@ -137,6 +142,7 @@ def _container(parameters: Parameters, settings: ProxySettings, ending: Shutdown
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
             {"name": "xds-token", "mountPath": TOKEN_FOLDER, "readOnly": True},
+            {"name": "admin", "mountPath": ADMIN_FOLDER},
             *envoy.extra_volume_mounts,
         ],
     }
@@ -225,6 +231,7 @@ def _volumes(name: str, settings: ProxySettings) -> list[Object]:
     return [
         {"name": "config", "configMap": {"name": name}},
         {"name": "xds-token", "projected": {"sources": [{"serviceAccountToken": token}]}},
+        {"name": "admin", "emptyDir": {}},
     ]
 
 

@@ -15,6 +15,7 @@ from tripylon.kube import names
 from tripylon.kube.manifests import Object, manifests
 from tripylon.kube.parameters import DEFAULT
 from tripylon.kube.pod import ProxySettings
+from tripylon.kube.shutdown import KEY_FILE
 from tripylon.settings import Address
 from tripylon.values import Name
 
@@ -32,11 +33,11 @@ _LEFT_OUT = frozenset(
 )
 
 
-def proxy_manifests(gateway: Name, xds: Address, *, authority: str, image: str = "") -> tuple[Object, ...]:
+def proxy_manifests(gateway: Name, xds: Address, *, authority: str, key: str, image: str = "") -> tuple[Object, ...]:
     """ServiceAccount, ConfigMap and Deployment of a proxy of a Gateway that is `selfManaged`.
 
-    `xds` is DNS name and port of the controllers, `authority` the certificates (PEM) by which these are known; an empty
-    `image` is stock Envoy's. How the proxy is reached is left to whoever runs it.
+    `xds` is DNS name and port of the controllers, `authority` the certificates (PEM) by which these are known, `key`
+    opens Envoy's administration, an empty `image` is stock Envoy's. How the proxy is reached is left to its owner.
     """
     made = manifests(
         Gateway(
@@ -46,8 +47,8 @@ def proxy_manifests(gateway: Name, xds: Address, *, authority: str, image: str =
         SUFFIX,
         DEFAULT,
         ports=(),
-        bootstrap=bootstrap_kubernetes(str(gateway), ads=(xds.host, xds.port), server_name=xds.host),
-        files={**sds_files(), AUTHORITY_FILE: authority},
+        bootstrap=bootstrap_kubernetes(str(gateway), ads=(xds.host, xds.port), server_name=xds.host, key=key),
+        files={**sds_files(), AUTHORITY_FILE: authority, KEY_FILE: f"{key}\n"},
         settings=ProxySettings(image=image) if image else ProxySettings(),
     )
     own: list[Object] = [_own(each, names.proxy_name(gateway.name, SUFFIX)) for each in made]
