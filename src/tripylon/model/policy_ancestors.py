@@ -23,7 +23,7 @@ from tripylon.world.world import BACKEND_TLS_POLICIES, ROUTES, X_BACKENDS, Route
 
 
 def services_of(ref: Ref, route: Route) -> Iterable[Name]:
-    """The Services that a route refers to, those of mirrors included."""
+    """The Services that a route refers to, those of mirrors and of services that are asked included."""
     return _named(ref, route, "", "Service")
 
 
@@ -46,15 +46,17 @@ def references_of(route: Route) -> Iterator[BackendObjectReference]:
         yield from rule.backend_refs
     if isinstance(route, HTTPRoute | GRPCRoute):
         for each in route.spec.rules:
-            yield from _mirrors(each.filters)
+            yield from _of_filters(each.filters)
             for backend in each.backend_refs:
-                yield from _mirrors(backend.filters)
+                yield from _of_filters(backend.filters)
 
 
-def _mirrors(filters: Iterable[HTTPRouteFilter | GRPCRouteFilter]) -> Iterator[BackendObjectReference]:
+def _of_filters(filters: Iterable[HTTPRouteFilter | GRPCRouteFilter]) -> Iterator[BackendObjectReference]:
     for each in filters:
         if each.request_mirror is not None:
             yield each.request_mirror.backend_ref
+        if isinstance(each, HTTPRouteFilter) and each.external_auth is not None:
+            yield each.external_auth.backend_ref
 
 
 ROUTES_BY_SERVICE: Index[Name, Ref, Route] = Index("routes by service", ROUTES, services_of)
