@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 
@@ -102,7 +103,7 @@ def service(name: str, server: TlsServer, *, port_name: str = "https") -> tuple[
     )
 
 
-def route(name: str, *gateways: str, to: str = "") -> Manifest:
+def route(name: str, *gateways: str, to: str = "", port: int = 443) -> Manifest:
     """Requests for `/name` to the Service of that name, or to another one."""
     return {
         "kind": "HTTPRoute",
@@ -110,7 +111,7 @@ def route(name: str, *gateways: str, to: str = "") -> Manifest:
         "spec": {
             "parentRefs": [{"name": gateway} for gateway in gateways or ("edge",)],
             "rules": [
-                {"matches": [{"path": {"value": f"/{name}"}}], "backendRefs": [{"name": to or name, "port": 443}]}
+                {"matches": [{"path": {"value": f"/{name}"}}], "backendRefs": [{"name": to or name, "port": port}]}
             ],
         },
     }
@@ -337,3 +338,35 @@ def test_a_bundle_of_the_whole_cluster_verifies_too(stage: Stage, backend: TlsSe
     assert stage.get("/bundled")[0] == 200
     stage.gateway.delete(["ClusterTrustBundle everybody"])
     assert stage.get("/bundled")[0] == 500
+
+
+def test_nothing_is_ever_sent_in_plain_text_while_policies_change(stage: Stage, fleet: Fleet) -> None:
+    """The backend would answer plain text; whatever becomes of the policy, requests are not for it."""
+    first, second = policy("never-plain", service="echo-v2"), policy("never-plain-2", service="echo-v2")
+    first["spec"]["targetRefs"][0]["sectionName"] = "http"  # type: ignore[index]
+    others = config_map("ca", stage.authority)
+    stage.apply(others, first, second)
+    stage.apply(route("never-plain", to="echo-v2", port=8080))
+    number = fleet.next_number()
+    broken = policy("never-plain", service="echo-v2", ca="nowhere")
+    renamed = policy("never-plain", service="echo-v2", hostname="other.example.com")
+    stop, answers = threading.Event(), []
+
+    def ask() -> None:
+        while not stop.is_set():
+            answers.append(stage.get("/never-plain")[0])
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for changed in (broken, renamed, first, broken, first, renamed, broken):
+            stage.apply(changed)
+        stage.gateway.delete(["BackendTLSPolicy infra/never-plain"])  # the other one rules now
+        stage.apply(first)
+    finally:
+        stop.set()
+        asking.join()
+    assert set(answers) <= {500, 503}
+    assert len(answers) > 20
+    assert [entry.path for entry in fleet.log_since(number)] == []
+    stage.gateway.delete([f"BackendTLSPolicy infra/{name}" for name in ("never-plain", "never-plain-2")])
