@@ -25,7 +25,7 @@ from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.kube import config
 from tripylon.kube.client import Client
-from tripylon.kube.crds import CrdReport
+from tripylon.kube.crds import CrdReport, about_class
 from tripylon.kube.deploy import Deployer
 from tripylon.kube.failures import ApiError, Backoff
 from tripylon.kube.identity import Identity, Served
@@ -41,12 +41,13 @@ from tripylon.kube.shutdown import ADMIN_PORT, METRICS_PORT, READINESS_PORT
 from tripylon.kube.tokens import Node, TokenReviewer
 from tripylon.kube.watch import Batch, KindState, Watcher, joined
 from tripylon.loop import Applied, Engine
+from tripylon.model.gateways import CLASS_PLANS
 from tripylon.model.options import Options
 from tripylon.neighbours import Neighbours, identity_of
 from tripylon.provision import ControlPlane, Provisioner
 from tripylon.settings import Address, ControllerSettings
 from tripylon.values import Name
-from tripylon.world.world import GATEWAYS
+from tripylon.world.world import GATEWAY_CLASSES, GATEWAYS, TOLD
 from tripylon.xds.cache import Counters, Group
 from tripylon.xds.server import XdsServer
 from tripylon.xds.tls import Certificate
@@ -250,12 +251,24 @@ class Replica:
         for ref in (*batch.delete, *(each.ref for each in batch.put)):
             if self._engine.heard("reader", ref):
                 self._engine.tell("reader", ref, ())
+        for ref in batch.delete:
+            if self._engine.heard("definitions", ref):
+                self._engine.tell("definitions", ref, ())
         if batch.put or batch.delete:
             self._engine.apply(batch.put, batch.delete)
         for finding in batch.findings:
             self._engine.tell("reader", finding.object, (finding,))
         if batch.withheld is not None:
             self._engine.withhold(batch.withheld)
+        self._tell_definitions()
+
+    def _tell_definitions(self) -> None:
+        """Has our GatewayClasses say whether the definitions in the cluster are of a release that we know."""
+        for name in self.graph.rows(CLASS_PLANS):
+            class_ = self.graph.get(GATEWAY_CLASSES, name)
+            found = about_class(self._watcher.crds, class_.ref) if class_ is not None else ()
+            if class_ is not None and found != (self.graph.get(TOLD, ("definitions", class_.ref)) or ()):
+                self._engine.tell("definitions", class_.ref, found)
 
     async def _rest(self) -> None:
         """Now and then, what can wait."""

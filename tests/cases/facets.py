@@ -108,7 +108,7 @@ def _statuses(outcome: Outcome, wanted: dict[str, Any]) -> dict[str, Any]:
     for name, resource in by_name(outcome.resources):
         if wanted and name not in wanted:
             continue
-        status = desired(outcome.graph, resource, options=outcome.options, programming=None, now=NOW)
+        status = desired(outcome.graph, resource, options=outcome.options, programming=outcome.programming, now=NOW)
         if status is not None or name in wanted:
             made[name] = _status(status, wanted.get(name))
     return made

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import yaml
@@ -25,7 +25,8 @@ from tripylon.findings import Finding
 from tripylon.graph import Graph, Table
 from tripylon.model import pipeline
 from tripylon.model.options import Options
-from tripylon.values import Ref
+from tripylon.status.conditions import Programming
+from tripylon.values import Name, Ref
 from tripylon.world import world
 from tripylon.xds.snapshot import Resource as XdsResource
 
@@ -42,6 +43,7 @@ class Case(NamedTuple):
     options: dict[str, Any]
     objects: tuple[dict[str, Any], ...]
     expect: dict[str, Any]
+    proxies: dict[str, Any] = {}  # noqa: RUF012 - read only
 
     @property
     def name(self) -> str:
@@ -56,6 +58,8 @@ class Outcome(NamedTuple):
     resources: tuple[Resource, ...]
     refused: tuple[str, ...]
     """What the schema refuses, as `Kind namespace/name message`; such objects do not get further."""
+    programming: Programming | None = None
+    """What proxies have acknowledged; None: there are none."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -73,11 +77,12 @@ def paths() -> tuple[Path, ...]:
 
 def load(path: Path) -> Case:
     written: dict[str, Any] = _yaml(path.read_text())
-    unknown = written.keys() - {"title", "base", "options", "objects", "expect"}
+    unknown = written.keys() - {"title", "base", "options", "objects", "proxies", "expect"}
     assert not unknown, f"{path}: unknown keys {unknown}"
     base = tuple(each for name in written.get("base", ()) for each in _base(name))
     objects = (*base, *(written.get("objects") or ()))
-    return Case(path, written["title"], written.get("options", {}), objects, written.get("expect") or {})
+    options, expect, proxies = written.get("options", {}), written.get("expect") or {}, written.get("proxies", {})
+    return Case(path, written["title"], options, objects, expect, proxies)
 
 
 @cache
@@ -116,9 +121,33 @@ def run(case: Case, *, system_ca: str = "/nowhere") -> Outcome:
         resources.append(resource)
         world.put(graph, resource)
         if isinstance(resource, Gateway) and not options.standalone:
-            graph.put(world.REACHED, resource.key, world.Reached(("192.0.2.1",)))
+            addresses = tuple(case.proxies.get("addresses", ("192.0.2.1",)))
+            graph.put(world.REACHED, resource.key, world.Reached(addresses))
+    for told in case.proxies.get("told", ()):
+        _tell(graph, told)
     graph.flush()
-    return Outcome(graph, options, tuple(resources), tuple(refused))
+    programming = _Proxies(tuple(case.proxies["taken"])) if "taken" in case.proxies else None
+    return Outcome(graph, options, tuple(resources), tuple(refused), programming)
+
+
+class _Proxies(NamedTuple):
+    """Proxies that have taken the listeners of these ids, and no others."""
+
+    taken: tuple[str, ...]
+
+    def listener(self, gateway: Name, listener: str) -> Literal["programmed", "pending"]:
+        return "programmed" if listener in self.taken else "pending"
+
+
+def _tell(graph: Graph, told: dict[str, str]) -> None:
+    """What those who run proxies say about an object, as a finding is written in `expect`."""
+    kind, _, key = told["about"].partition(" ")
+    condition, _, reason = told["is"].partition(" ")
+    about = Ref(_kind(kind).group, kind, *Name(*key.rpartition("/")[::2]))
+    finding = Finding(
+        object=about, condition=condition, reason=reason, message=told["says"], listener=told.get("listener", "")
+    )
+    graph.put(world.TOLD, ("proxies", about), (finding,))
 
 
 def new_graph(options: Options, *, system_ca: str = "/nowhere") -> Graph:

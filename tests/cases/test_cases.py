@@ -47,7 +47,8 @@ def test_every_status_is_one_that_a_cluster_would_take() -> None:
     for path in PATHS:
         outcome = run(load(path))
         for resource in outcome.resources:
-            status = desired(outcome.graph, resource, options=outcome.options, programming=None, now=NOW)
+            programming = outcome.programming
+            status = desired(outcome.graph, resource, options=outcome.options, programming=programming, now=NOW)
             assert validate(kind_of(resource), with_status(resource, status)) == (), (path, resource.ref)
 
 

@@ -11,12 +11,15 @@ import msgspec
 import pytest
 
 from tripylon import controller
+from tripylon.api.gateway import GatewayClass, GatewayClassSpec
+from tripylon.api.meta import ObjectMeta
 from tripylon.api.routes import HTTPRoute
 from tripylon.controller import Replica
 from tripylon.errors import TripylonError
 from tripylon.findings import Finding
 from tripylon.kube.client import Client
 from tripylon.kube.config import ClusterConfig
+from tripylon.kube.crds import Crd, judge
 from tripylon.kube.failures import ApiError, Backoff
 from tripylon.kube.identity import Identity, IdentityError, Served
 from tripylon.kube.watch import Batch, Watcher
@@ -105,3 +108,19 @@ async def test_what_changes_before_all_is_listed_counts_as_it_was_told_last(monk
     assert sorted(name.name for name in replica.graph.rows(ROUTES)) == ["broken", "mended"]
     assert [each.message for each in replica.graph.findings(mended.ref)] == []
     assert [each.message for each in replica.graph.findings(broken.ref)] == ["unreadable"]
+
+
+async def test_a_class_of_ours_says_that_the_definitions_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = GatewayClass(
+        metadata=ObjectMeta(name="ours"), spec=GatewayClassSpec(controller_name="gateway.tripylon.dev/controller")
+    )
+    definition = Crd(name="gatewayclasses.gateway.networking.k8s.io", bundle_version="v1.9.0")
+    async with Client(ClusterConfig(server="https://127.0.0.1:1")) as client:
+        replica = Replica(ControllerSettings(identity="one", advertise="127.0.0.1"), client)
+        replica._apply(Batch(put=(ours,)))
+        assert replica.graph.findings(ours.ref) == ()
+        monkeypatch.setattr(Watcher, "crds", judge([definition]))
+        replica._apply(Batch(crds=judge([definition])))
+        assert [each.reason for each in replica.graph.findings(ours.ref)] == ["UnsupportedVersion"]
+        replica._apply(Batch(delete=(ours.ref,)))
+        assert replica.graph.findings(ours.ref) == ()

@@ -8,7 +8,8 @@ from typing import Any
 from tests.kube.scripted import Scripted, line, listing, stream
 from tests.kube.test_watch import reading
 
-from tripylon.kube.crds import Crd, judge
+from tripylon.kube.crds import Crd, about_class, judge
+from tripylon.values import Ref
 
 PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
@@ -43,6 +44,15 @@ def test_several_releases_or_channels_are_told() -> None:
         assert report.supported
         assert "httproutes" in report.notes[0]
         assert "install them all from one release" in report.notes[0]
+
+
+def test_a_class_says_that_a_release_is_not_known() -> None:
+    class_ = Ref("gateway.networking.k8s.io", "GatewayClass", "", "tripylon")
+    assert about_class(judge([crd("gatewayclasses")]), class_) == ()
+    (finding,) = about_class(judge([crd("gatewayclasses", "v1.8.0"), crd("httproutes")]), class_)
+    assert (finding.condition, finding.reason) == ("SupportedVersion", "UnsupportedVersion")
+    assert "v1.8.0" in finding.message
+    assert "v1.7.0" not in finding.message
 
 
 def test_a_release_that_is_not_known() -> None:

@@ -9,9 +9,10 @@ import msgspec
 
 from tripylon.api.kinds import Kind
 from tripylon.api.meta import GATEWAY_GROUP
+from tripylon.findings import Finding
 from tripylon.kube.client import METADATA_ONLY, Client
 from tripylon.kube.reflector import Reflector
-from tripylon.values import Name
+from tripylon.values import Name, Ref
 
 SUPPORTED = (1, 7)
 """Major and minor of the Gateway API that we implement; older minors of the same major are understood too."""
@@ -127,6 +128,27 @@ def judge(crds: Iterable[Crd]) -> CrdReport:
         supported=supported,
         notes=tuple(notes),
     )
+
+
+def about_class(report: CrdReport, class_: Ref) -> tuple[Finding, ...]:
+    """What a GatewayClass has to say about the definitions (Gateway API, GatewayClass condition SupportedVersion)."""
+    if report.supported:
+        return ()
+    unknown = ", ".join(sorted({each.bundle_version for each in report.installed if not _is_known(each)}))
+    return (
+        Finding(
+            object=class_,
+            condition="SupportedVersion",
+            reason="UnsupportedVersion",
+            message=f"The definitions of the Gateway API in this cluster are of {unknown}",
+            hint=f"Gateways are served by what v{SUPPORTED[0]}.{SUPPORTED[1]} says of them; install its definitions, "
+            "or a release of Tripylon that knows the others",
+        ),
+    )
+
+
+def _is_known(crd: Crd) -> bool:
+    return not crd.name.endswith(f".{GATEWAY_GROUP}") or _is_supported(crd.bundle_version)
 
 
 class _Annotations(msgspec.Struct):
