@@ -11,6 +11,7 @@ from tripylon.api.own import BackendStatus
 from tripylon.api.policies import PolicyAncestorStatus, PolicyStatus
 from tripylon.api.refs import ParentReference
 from tripylon.api.routes import RouteParentStatus, RouteStatus
+from tripylon.api.x_backends import XBackendAncestorStatus, XBackendStatus
 from tripylon.status.merge import MAX_ANCESTORS, MAX_CONDITIONS, MAX_PARENTS, merge
 
 OURS = "gateway.tripylon.dev/controller"
@@ -130,6 +131,19 @@ def test_other_controllers_ancestors_stay_and_there_are_at_most_sixteen() -> Non
     merged = merge(PolicyStatus(ancestors=others), wanted, OURS)
     assert merged == PolicyStatus(ancestors=(*others, ancestor("edge")))
     assert merge(merged, wanted, OURS) is None, "what there is no room for is not tried again and again"
+
+
+def test_other_controllers_ancestors_of_an_xbackend_stay() -> None:
+    def ancestor(name: str, controller: str) -> XBackendAncestorStatus:
+        conditions = (condition("Accepted"),)
+        ref = ParentReference(name=name)
+        return XBackendAncestorStatus(ancestor_ref=ref, controller_name=controller, conditions=conditions)
+
+    foreign = ancestor("edge", THEIRS)
+    before = XBackendStatus(ancestors=(ancestor("old", OURS), foreign))
+    wanted = XBackendStatus(ancestors=(ancestor("edge", OURS),))
+    assert merge(before, wanted, OURS) == XBackendStatus(ancestors=(foreign, ancestor("edge", OURS)))
+    assert merge(before, None, OURS) == XBackendStatus(ancestors=(foreign,))
 
 
 def test_a_policy_is_not_written_over_a_later_generation() -> None:
