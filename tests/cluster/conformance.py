@@ -9,8 +9,8 @@
     PARALLEL=0                           one test after the other; a number above 0: as many at a time (as processors)
     REPLICAS=1                           how many controllers share the work (2, as installed by default)
     FLAGS="--debug"                      more flags of the suite
-    OUT=FOLDER                           where the table and the report go; by default docs/conformance for a whole run
-                                         that passed, else .cache/conformance
+    OUT=FOLDER                           where the table and the report go; by default docs/conformance/v1.7.0 for a
+                                         whole run that passed, else .cache/conformance
 
 The verdict is that of the Go test. Logs of the controller and of all proxies are kept when something fails.
 """
@@ -185,4 +185,4 @@ def folder_of_results(run: verdict.Run, variables: Mapping[str, str]) -> Path:
         return Path(chosen).absolute()
     narrowing = ("RUN", "FEATURES", "PROFILES", "PARALLEL", "KUBECONFIG", "FLAGS", "REPLICAS")
     partial = any(variables.get(name) for name in narrowing)
-    return SCRATCH if partial or not run.passed else ROOT / "docs" / "conformance"
+    return SCRATCH if partial or not run.passed else ROOT / "docs" / "conformance" / "v1.7.0"

@@ -31,6 +31,14 @@ def test_claims_are_sorted_unique_and_none_is_of_a_mesh(standalone: bool) -> Non
     assert all(reason for _, reason in (*CLAIMS, *CLUSTER_CLAIMS))
 
 
+def test_each_feature_is_claimed_once_in_the_order_of_names() -> None:
+    """An API server refuses the whole status of a GatewayClass that lists a name twice, or more than 64."""
+    for claims in (CLAIMS, CLUSTER_CLAIMS):
+        assert [name for name, _ in claims] == sorted({name for name, _ in claims})
+    everything = [name for name, _ in (*CLAIMS, *CLUSTER_CLAIMS)]
+    assert len(everything) == len(set(everything)) <= 64
+
+
 def test_generated_objects_are_claimed_in_kubernetes_only() -> None:
     alone, cluster = ({each.name for each in supported_features(standalone=which)} for which in (True, False))
     assert cluster - alone == {"GatewayInfrastructure"}
