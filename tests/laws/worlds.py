@@ -38,6 +38,8 @@ VERSIONS = {
     "UDPRoute": f"{GATEWAY_API}/v1",
     "ReferenceGrant": f"{GATEWAY_API}/v1",
     "BackendTLSPolicy": f"{GATEWAY_API}/v1",
+    "XBackend": "gateway.networking.x-k8s.io/v1alpha1",
+    "ServiceImport": "multicluster.x-k8s.io/v1alpha1",
     "Backend": f"{OWN}/v1alpha1",
     "EndpointSlice": "discovery.k8s.io/v1",
 }
@@ -187,18 +189,22 @@ _ENDPOINT = st.fixed_dictionaries(
     },
 )
 SLICES = st.builds(
-    lambda space, name, service, endpoints, ports: make(
+    lambda space, name, label, service, endpoints, ports: make(
         "EndpointSlice",
         space,
         name,
-        labels={"kubernetes.io/service-name": service},
+        labels={label: service},
         addressType="IPv4",
         endpoints=endpoints,
         ports=ports,
     ),
     one(*SPACES[:2]),
     one("s1", "s2", "s3"),
-    one(*SERVICES),
+    one(
+        *["kubernetes.io/service-name"] * 3,
+        *("multicluster.kubernetes.io/service-name", "gateway.tripylon.dev/x-backend"),
+    ),
+    one(*SERVICES, "pods"),
     few(_ENDPOINT),
     few(some(name=one("http", "more"), port=one(8000, 8001), protocol=one("TCP", "TCP", "TCP", "UDP")), 0, 2),
 )
@@ -227,6 +233,36 @@ CONFIG_MAPS = st.builds(
     lambda space, index: make("ConfigMap", space, "authority", data={"ca.crt": certificates()[index][0]}),
     one(*SPACES[:2]),
     one(0, 1, 3),
+)
+_X_TLS = one(
+    *({}, {}, {"tls": {"mode": "None"}}),
+    {
+        "tls": {
+            "mode": "ServerOnly",
+            "validation": {
+                "hostname": "x.org",
+                "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "authority"}],
+            },
+        }
+    },
+)
+X_BACKENDS = st.builds(
+    lambda space, name, place, protocol, tls: make(
+        "XBackend", space, name, spec={"port": {"number": 8000}, **place, **protocol, **tls}
+    ),
+    one(*SPACES[:2]),
+    one("pods", "far"),
+    one(
+        {"type": "EndpointSelector", "endpointSelector": {"matchLabels": {"app": "web"}}},
+        {"type": "ExternalHostname", "externalHostname": {"hostname": "out.example.net"}},
+    ),
+    one({}, {"protocol": "HTTP"}, {"protocol": "GRPC"}, {"protocol": "TCP"}),
+    _X_TLS,
+)
+IMPORTS = st.builds(
+    lambda space, ports: make("ServiceImport", space, "web", spec={"ports": ports}),
+    one(*SPACES[:2]),
+    few(_PORT, 0, 2, key=lambda port: port["port"]),
 )
 _AUTHORITIES = one(
     *({"caCertificateRefs": [{"group": "", "kind": kind, "name": "authority"}]} for kind in ("ConfigMap", "Secret")),
@@ -284,6 +320,8 @@ _TARGETS = st.builds(
         *({"name": "web", "port": 80}, {"name": "web", "port": 80}, {"name": "web", "port": 81}),
         *({"name": "api", "port": 80}, {"name": "api", "port": 80}, {"name": "missing", "port": 80}),
         *({"group": OWN, "kind": "Backend", "name": name} for name in ("remote", "cloud", "missing")),
+        *({"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": name} for name in ("pods", "far")),
+        {"group": "multicluster.x-k8s.io", "kind": "ServiceImport", "name": "web", "port": 80},
         {"group": "example.com", "kind": "Odd", "name": "odd"},
     ),
     one({}, {}, {"namespace": "a"}, {"namespace": "a"}, {"namespace": "b"}, {"namespace": "c"}),
@@ -444,7 +482,7 @@ STREAM_ROUTES = st.builds(
 # --- Worlds -------------------------------------------------------------------------------------------------
 
 _LESS = st.one_of(CLASSES, SECRETS, CONFIG_MAPS, NAMESPACES, GRANTS)
-_MORE = st.one_of(SERVICE_OBJECTS, SLICES, GATEWAYS, BACKENDS, POLICIES)
+_MORE = st.one_of(SERVICE_OBJECTS, SLICES, GATEWAYS, BACKENDS, POLICIES, X_BACKENDS, IMPORTS)
 ROUTES = st.one_of(HTTP_ROUTES, HTTP_ROUTES, GRPC_ROUTES)
 OTHERS = st.one_of(_MORE, _LESS, PIPES, STREAM_ROUTES)
 OBJECTS = st.one_of(HTTP_ROUTES, HTTP_ROUTES, GRPC_ROUTES, PIPES, STREAM_ROUTES, STREAM_ROUTES, _MORE, _LESS)
