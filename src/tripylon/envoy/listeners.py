@@ -88,14 +88,19 @@ def _add_secured(
     streamed: tuple[StreamPlan, ...],
     options: EmitOptions,
 ) -> None:
-    """A filter chain for each name that an HTTPS or TLS listener serves; the name that a client asks for chooses."""
+    """A filter chain for each name that an HTTPS or TLS listener serves; the name that a client asks for chooses.
+
+    One without a certificate has none; beside TLS listeners its names are closed, so that they pass through no other.
+    """
     presented = {each.listener: each for each in tls}
-    for each in served:
-        if each.protocol == "TLS":
+    ready = [each for each in served if not each.terminates or each.id in presented]
+    passing = any(each.protocol == "TLS" for each in served)
+    for each in served if ready else ():
+        if each.protocol == "HTTPS" and each in ready:
+            _add_https(built.filter_chains.add(), key, each, presented[each.id], options)
+        elif passing:
             chains = streams.tls_chains(key.gateway, each, presented.get(each.id), streamed, options)
             built.filter_chains.extend(chains)
-        elif each.id in presented:
-            _add_https(built.filter_chains.add(), key, each, presented[each.id], options)
     inspector = built.listener_filters.add()
     inspector.name = "envoy.filters.listener.tls_inspector"
     inspector.typed_config.CopyFrom(pack(TlsInspector()))

@@ -56,11 +56,10 @@ def tls_chains(
 ) -> Iterator[FilterChain]:
     """A chain for each server name that a TLS listener serves, and one that closes the rest of its own names.
 
-    None at all while it has no certificate to end TLS with.
+    Only the latter while it has no certificate to end TLS with: what is meant for it goes to no wider listener.
     """
-    if listener.terminates and tls is None:
-        return
-    found = {each.key.hostname: each for each in streams if each.key.listener == listener.id}
+    bare = listener.terminates and tls is None
+    found = {} if bare else {each.key.hostname: each for each in streams if each.key.listener == listener.id}
     for hostname in sorted({listener.hostname, *found}):
         stream = found.get(hostname)
         chain = _chain(StreamKey(gateway, listener.port, "TLS", listener.id, hostname), stream, options)
