@@ -11,6 +11,7 @@ from tests.cluster import pods
 from tests.cluster.cluster import Cluster, wait_until
 from tests.cluster.pods import manifest
 from tests.cluster.serving import GATEWAY_API, answered, serving
+from tests.live.certificates import Authority
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -62,3 +63,32 @@ def test_pods_are_reached_by_their_labels(gate: Cluster) -> None:
     gate.kubectl("delete", "httproute", "chosen")
     wait_until(lambda: services(gate) == [], 30, "the Service stays when nobody reaches the pods")
     gate.kubectl("delete", "xbackend", "pods")
+
+
+def resolved(cluster: Cluster) -> str:
+    """Reason of the policy's `ResolvedRefs` under the Gateway."""
+    for each in (cluster.get("backendtlspolicy", "bundled").get("status") or {}).get("ancestors") or ():
+        return next(str(one["reason"]) for one in each["conditions"] if one["type"] == "ResolvedRefs")
+    return ""
+
+
+def test_bundles_of_the_cluster_are_followed_and_claimed(gate: Cluster) -> None:
+    features = [each["name"] for each in gate.get("gatewayclass", "tripylon")["status"]["supportedFeatures"]]
+    assert "ClusterTrustBundle" in features
+    spec = {
+        "targetRefs": [{"group": "", "kind": "Service", "name": "echo"}],
+        "validation": {
+            "hostname": "www.example.com",
+            "caCertificateRefs": [{"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "all"}],
+        },
+    }
+    gate.apply(manifest(GATEWAY_API, "BackendTLSPolicy", "bundled", spec=spec))
+    wait_until(lambda: resolved(gate) == "InvalidCACertificateRef", 30, "a missing bundle is not told")
+    bundle = {"trustBundle": Authority().pem}
+    gate.apply(manifest("certificates.k8s.io/v1beta1", "ClusterTrustBundle", "all", spec=bundle))
+    wait_until(lambda: resolved(gate) == "ResolvedRefs", 30, "a bundle that comes is not heeded")
+    assert not answered(gate, "/"), "the pods do not speak TLS, and nothing is sent in plain text"
+    gate.kubectl("delete", "clustertrustbundle", "all")
+    wait_until(lambda: resolved(gate) == "InvalidCACertificateRef", 30, "a bundle that goes is not told")
+    gate.kubectl("delete", "backendtlspolicy", "bundled")
+    wait_until(lambda: answered(gate, "/"), 30, "without a policy the pods are not reached")
