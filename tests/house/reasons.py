@@ -107,7 +107,7 @@ def every() -> Iterator[Shown]:
 
 
 _AT_ONCE = "every status is written whole, so none is left at what the cluster's definitions begin with"
-_NO_LISTENER_FILTERS = "a listener with filters is closed as a whole: Accepted False UnsupportedValue"
+_NO_LISTENER_FILTERS = "types that are not known are UnsupportedValue, and the order is always that of the list"
 _NOT_ASSIGNED = "addresses that a Gateway does not get are told in Programmed: AddressNotAssigned, AddressNotUsable"
 
 IMPOSSIBLE: dict[Shown, str] = {
@@ -123,7 +123,6 @@ IMPOSSIBLE: dict[Shown, str] = {
     Shown(LISTENER, "Accepted", "False", "Pending"): _AT_ONCE,
     Shown(LISTENER, "Accepted", "False", "InvalidListenerFilter"): _NO_LISTENER_FILTERS,
     Shown(LISTENER, "Accepted", "False", "InvalidListenerFilterOrder"): _NO_LISTENER_FILTERS,
-    Shown(LISTENER, "ResolvedRefs", "False", "InvalidListenerFilterRef"): _NO_LISTENER_FILTERS,
     Shown(ADDED, "Accepted", "False", "TooManyListeners"): "there is no limit to the listeners of a Gateway",
     Shown(ADDED, "Programmed", "False", "PortUnavailable"): "Accepted tells it; Programmed is then False Invalid",
     Shown(ADDED, "Conflicted", "True", "ListenerConflict"): "the first clash is told: ProtocolConflict",

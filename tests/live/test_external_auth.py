@@ -95,6 +95,9 @@ def test_only_whom_the_service_knows_reaches_the_backend(stage: Stage) -> None:
         answer = stage.get(path, KNOWN)
         assert (answer.status, answer.seen["host"]) == (200, HOST), path
     assert stage.get("/http").body == b"who are you?"
+    before = (len(stage.by_http.asked), len(stage.by_grpc.asked))
+    assert stage.get("/both", KNOWN).status == 200
+    assert (len(stage.by_http.asked), len(stage.by_grpc.asked)) == (before[0] + 1, before[1] + 1)
     assert stage.get("/moved").status == 401
     assert stage.get("/moved", KNOWN).status == 302
     assert stage.get("/open").status == 200
@@ -136,3 +139,78 @@ def test_nobody_passes_while_the_service_cannot_be_asked(stage: Stage) -> None:
     for path in ("/http", "/listed", "/grpc", "/both", "/moved"):
         assert stage.get(path, KNOWN).status == 403, path
     assert stage.get("/open").status == 200
+
+
+# --- Listeners that ask before a route is chosen -------------------------------------------------------------------
+
+
+def door(*filters: Manifest) -> Manifest:
+    """A Gateway with a listener that asks, and one of the same port that does not."""
+    return {
+        "kind": "Gateway",
+        "metadata": {"name": "door"},
+        "spec": {
+            "listeners": [
+                {"name": "asking", "port": 80, "protocol": "HTTP", "filters": {"requests": list(filters)}},
+                {"name": "open", "port": 80, "protocol": "HTTP", "hostname": "open.example.com"},
+            ]
+        },
+    }
+
+
+def behind_the_door() -> Manifest:
+    """A route by which users whom the listener's service named get elsewhere, where another service is asked."""
+    named = {
+        "matches": [{"headers": [{"name": "x-user", "value": "ali"}]}],
+        "filters": [asking("GRPC", "grpc-auth")],
+        "backendRefs": [{"name": "echo-v2", "port": 8080}],
+    }
+    return {
+        "kind": "HTTPRoute",
+        "metadata": {"name": "behind"},
+        "spec": {
+            "parentRefs": [{"name": "door"}],
+            "hostnames": ["a.example.com", "open.example.com"],
+            "rules": [named, rule("/")],
+        },
+    }
+
+
+def knock(stage: Stage, host: str, *headers: tuple[str, str]) -> clients.Answer:
+    return clients.http1(stage.gateway.target("door", 80), clients.Call(host=host, path="/", headers=headers))
+
+
+def test_a_listener_asks_before_a_route_is_chosen(stage: Stage) -> None:
+    places = stage.gateway.places
+    stage.gateway.apply(places.complete([door(asking("HTTP", "http-auth")), behind_the_door()]))
+    assert knock(stage, "a.example.com").status == 401
+    assert knock(stage, "no.route.example.com").status == 401
+    assert knock(stage, "no.route.example.com", KNOWN).status == 404
+    assert knock(stage, "open.example.com").pod.startswith("infra/echo-v1-")
+    answer = knock(stage, "a.example.com", KNOWN)
+    assert answer.pod.startswith("infra/echo-v2-")
+    assert answer.seen["host"] == "a.example.com"
+
+
+def test_a_route_that_a_listeners_service_leads_to_is_not_reached_without_being_asked_for(stage: Stage) -> None:
+    """The header that leads to the guarded route is only there after the listener's service has answered."""
+    places = stage.gateway.places
+    stage.gateway.apply(places.complete([door(asking("HTTP", "http-auth")), behind_the_door()]))
+    before = len(stage.by_grpc.asked)
+    assert knock(stage, "a.example.com", KNOWN).status == 200
+    assert len(stage.by_grpc.asked) == before + 1
+    stage.by_grpc.stop()
+    assert knock(stage, "a.example.com", KNOWN).status == 403
+
+
+def test_several_services_are_asked_in_order_and_none_can_be_left_out(stage: Stage) -> None:
+    places = stage.gateway.places
+    stage.gateway.apply(places.complete([door(asking("HTTP", "http-auth"), asking("GRPC", "grpc-auth"))]))
+    assert knock(stage, "a.example.com", KNOWN).status == 404
+    assert stage.by_grpc.asked[-1].attributes.request.http.headers["x-user"] == "ali"
+    stage.gateway.apply(places.complete([door(asking("HTTP", "http-auth"), asking("GRPC", "no-such-service"))]))
+    assert knock(stage, "a.example.com", KNOWN).status == 500
+    assert knock(stage, "open.example.com").status == 404
+    stage.gateway.apply(places.complete([door(asking("HTTP", "http-auth"))]))
+    stage.by_http.stop()
+    assert knock(stage, "a.example.com", KNOWN).status == 403

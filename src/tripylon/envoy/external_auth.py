@@ -1,16 +1,20 @@
 """Services that are asked whether a request may pass, by Envoy's ext_authz filter.
 
-Every connection manager has a slot, switched off, which a route fills with filters of its own (the composite filter),
-so that a new service touches no listener. The invariant: there is no mode in which a failure lets a request pass.
+Every connection manager has slots, switched off, which a route fills with filters of its own (the composite filter), so
+that a new service touches no listener. The invariant: there is no mode in which a failure lets a request pass.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tripylon.envoy import names
 from tripylon.envoy.source import duration
+from tripylon.model.external_auth import MOST_SERVICES_OF_A_LISTENER, MOST_SERVICES_OF_A_PLACE
 from tripylon.model.plan import AuthService
 from tripylon.pb import pack
 from tripylon.pb.messages import (
+    Any,
     ApiVersion,
     Composite,
     CompositePerRoute,
@@ -21,9 +25,14 @@ from tripylon.pb.messages import (
     Route,
     SkipFilter,
     StringMatcher,
+    VirtualHost,
 )
 
-SLOT = "tripylon.external_auth"
+_ROUTE, _LISTENER = "tripylon.external_auth", "tripylon.external_auth.listener"
+ROUTE_SLOTS = tuple(f"{_ROUTE}.{place}" for place in range(2 * MOST_SERVICES_OF_A_PLACE))
+"""What a route asks: the services of its rule, then those of a backend. One slot runs one service, in their order."""
+LISTENER_SLOTS = tuple(f"{_LISTENER}.{place}" for place in range(MOST_SERVICES_OF_A_LISTENER))
+"""What a listener asks; it comes before all else, and a route is chosen again after it."""
 _TIMEOUT_MS = 2_000
 """How long a service may take; then the request is refused."""
 _NOT_TO_BE_CHANGED = (
@@ -32,33 +41,53 @@ _NOT_TO_BE_CHANGED = (
 """What an answer says of itself, or where a request goes; none of it is copied into the request."""
 
 
-def slot() -> HttpFilter:
-    """The filter of a chain that runs what a route puts into it, and nothing for other routes."""
-    built = HttpFilter(name=SLOT, disabled=True)
-    nothing = Composite()
-    nothing.matcher.on_no_match.action.name = "skip"
-    nothing.matcher.on_no_match.action.typed_config.CopyFrom(pack(SkipFilter()))
-    built.typed_config.CopyFrom(pack(nothing))
-    return built
+def slots(slot_names: tuple[str, ...]) -> Iterator[HttpFilter]:
+    """Filters of a chain that run what a route or host puts into them, and nothing for others."""
+    for name in slot_names:
+        built = HttpFilter(name=name, disabled=True)
+        built.typed_config.CopyFrom(pack(Composite(matcher=_skip())))
+        yield built
 
 
 def enable(route: Route, services: tuple[AuthService, ...]) -> None:
     """Has every request of a route ask these services, one after the other; the first that refuses has answered."""
-    built = CompositePerRoute()
-    built.matcher.CopyFrom(_run(services))
-    route.typed_per_filter_config[SLOT].CopyFrom(pack(built))
+    for slot_name, service in zip(ROUTE_SLOTS[: len(services)], services, strict=True):
+        route.typed_per_filter_config[slot_name].CopyFrom(_run(service))
 
 
-def _run(services: tuple[AuthService, ...]) -> Matcher:
+def enable_before_routes(host: VirtualHost, services: tuple[AuthService, ...]) -> None:
+    """Has every request of a host ask these services before its route is chosen.
+
+    What they add to the request may lead it to another route than the one that the chain of filters was made for, so
+    the slots of routes are on for the whole host: a route that asks on its own is never reached without doing so.
+    """
+    for slot_name, service in zip(LISTENER_SLOTS[: len(services)], services, strict=True):
+        host.typed_per_filter_config[slot_name].CopyFrom(_run(service, choose_again=True))
+    for slot_name in ROUTE_SLOTS:
+        host.typed_per_filter_config[slot_name].CopyFrom(pack(CompositePerRoute(matcher=_skip())))
+
+
+def _skip() -> Matcher:
+    matcher = Matcher()
+    matcher.on_no_match.action.name = "skip"
+    matcher.on_no_match.action.typed_config.CopyFrom(pack(SkipFilter()))
+    return matcher
+
+
+def _run(service: AuthService, *, choose_again: bool = False) -> Any:
+    """The settings of a slot that asks a service.
+
+    Envoy runs only the first filter of a `filter_chain` of the composite filter (1.40), so each service has a slot.
+    """
+    built = _filter(service)
+    built.clear_route_cache = choose_again
     action = ExecuteFilterAction()
-    for place, service in enumerate(services):
-        each = action.filter_chain.typed_config.add() if len(services) > 1 else action.typed_config
-        each.name = f"{SLOT}.{place}"
-        each.typed_config.CopyFrom(pack(_filter(service)))
+    action.typed_config.name = "ext_authz"
+    action.typed_config.typed_config.CopyFrom(pack(built))
     matcher = Matcher()
     matcher.on_no_match.action.name = "run"
     matcher.on_no_match.action.typed_config.CopyFrom(pack(action))
-    return matcher
+    return pack(CompositePerRoute(matcher=matcher))
 
 
 def _filter(service: AuthService) -> ExtAuthz:

@@ -145,11 +145,12 @@ def _add_manager(chain: FilterChain, table: RouteTable, options: EmitOptions) ->
     manager.http2_protocol_options.initial_stream_window_size.value = _HTTP2_STREAM_WINDOW
     manager.http2_protocol_options.initial_connection_window_size.value = _HTTP2_CONNECTION_WINDOW
     manager.upgrade_configs.add().upgrade_type = "websocket"
+    manager.http_filters.extend(external_auth.slots(external_auth.LISTENER_SLOTS))
     cross_origin = manager.http_filters.add()
     cross_origin.name = cors.FILTER
     cross_origin.disabled = True
     cross_origin.typed_config.CopyFrom(pack(Cors()))
-    manager.http_filters.append(external_auth.slot())
+    manager.http_filters.extend(external_auth.slots(external_auth.ROUTE_SLOTS))
     router = manager.http_filters.add()
     router.name = "envoy.filters.http.router"
     router.typed_config.CopyFrom(pack(Router()))

@@ -15,8 +15,8 @@ from tripylon.envoy import emit, names
 from tripylon.findings import Finding
 from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
 from tripylon.model.backends import CLUSTERS
-from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, GatewayTls, RoutePlan
-from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, GatewayTls, ListenerAuth, RoutePlan
+from tripylon.model.route_plans import LISTENER_AUTH, ROUTE_PLANS
 from tripylon.model.stream_plans import STREAMS, StreamKey, StreamPlan
 from tripylon.model.tls import GATEWAY_TLS
 from tripylon.values import Built, Name, Ref
@@ -52,6 +52,13 @@ def _stream_clusters(key: StreamKey, stream: StreamPlan) -> Iterator[Placed]:
     return (Placed(key.gateway, cluster) for cluster in stream.clusters)
 
 
+def _asked(gateway: Name, listeners: tuple[ListenerAuth, ...]) -> Iterator[Placed]:
+    return (Placed(gateway, service.cluster) for listener in listeners for service in listener.services)
+
+
+LISTENER_PLACES: Index[Placed, Name, tuple[ListenerAuth, ...]] = Index(
+    "clusters of listeners by gateway", LISTENER_AUTH, _asked
+)
 STREAM_PLACES: Index[Placed, StreamKey, StreamPlan] = Index("clusters of streams by gateway", STREAMS, _stream_clusters)
 CLUSTER_PLACES: Index[Placed, Ref, RoutePlan] = Index("clusters by gateway", ROUTE_PLANS, _clusters)
 SECRET_PLACES: Index[Placed, Name, GatewayTls] = Index("secrets by gateway", GATEWAY_TLS, _secrets)
@@ -71,6 +78,7 @@ AUTHORITY_PLACES: Index[Placed, Placed, BackendTls] = Index(
 INDEXES: tuple[Index[Any, Any, Any], ...] = (
     CLUSTER_PLACES,
     STREAM_PLACES,
+    LISTENER_PLACES,
     SECRET_PLACES,
     CLIENT_PLACES,
     AUTHORITY_PLACES,
@@ -79,14 +87,19 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
 
 def derives() -> tuple[Derive[Any, Any], ...]:
     """The steps of placement; they come after those of emission."""
+    used = (CLUSTER_PLACES, STREAM_PLACES, LISTENER_PLACES)
     return (
         Derive(
-            PLACED_CLUSTERS, (CLUSTER_PLACES, STREAM_PLACES), lambda read, at: _same(read, emit.CLUSTER_RESOURCES, at)
+            PLACED_CLUSTERS,
+            used,
+            lambda read, at: _same(read, emit.CLUSTER_RESOURCES, at),
         ),
         Derive(
-            PLACED_ENDPOINTS, (CLUSTER_PLACES, STREAM_PLACES), lambda read, at: _same(read, emit.ENDPOINT_RESOURCES, at)
+            PLACED_ENDPOINTS,
+            used,
+            lambda read, at: _same(read, emit.ENDPOINT_RESOURCES, at),
         ),
-        Derive(PLACED_TLS, (CLUSTER_PLACES, STREAM_PLACES), _tls),
+        Derive(PLACED_TLS, used, _tls),
         Derive(PLACED_SECRETS, (SECRET_PLACES, CLIENT_PLACES), lambda read, at: _same(read, emit.SECRET_RESOURCES, at)),
         Derive(PLACED_AUTHORITIES, (AUTHORITY_PLACES,), lambda read, at: _same(read, emit.AUTHORITY_RESOURCES, at)),
     )

@@ -75,18 +75,27 @@ def virtual_host(plan: HostPlan) -> VirtualHost:
     """Everything that one hostname answers. Envoy removes it by this name, so it must be the resource's own."""
     built = VirtualHost(name=names.virtual_host(plan.key), domains=[plan.key.hostname or "*"])
     if plan.misdirected:
-        built.routes.append(_elsewhere())
+        built.routes.append(_answer("misdirected", 421))
+    if plan.auth is not None and plan.auth.closed:
+        built.routes.append(_answer("closed", 500))
+        return built
     for entry in plan.entries:
         for route in _routes(entry, plan.key):
             built.routes.append(route)
+    if plan.auth is not None:
+        external_auth.enable_before_routes(built, plan.auth.services)
+        built.routes.append(_answer("none", 404))
     return built
 
 
-def _elsewhere() -> Route:
-    """Answers everything with 421, upon which clients connect anew by the right name (RFC 9110, 15.5.20)."""
-    route = Route(name="misdirected")
+def _answer(name: str, status: int) -> Route:
+    """Answers everything: 421 has clients connect anew by the right name (RFC 9110, 15.5.20).
+
+    404 is what no route would mean, too, but requests without a route pass no filter.
+    """
+    route = Route(name=name)
     route.match.prefix = "/"
-    route.direct_response.status = 421
+    route.direct_response.status = status
     return route
 
 

@@ -21,7 +21,7 @@ from tripylon.model.backend_policies import in_force
 from tripylon.model.backend_tls import backend_tls, other_names
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES
 from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RoutePlan
-from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.route_plans import LISTENERS_BY_CLUSTER, ROUTE_PLANS
 from tripylon.model.slices import endpoints
 from tripylon.model.stream_plans import STREAMS_BY_CLUSTER
 from tripylon.model.x_backends import fault_of, is_by_tls, plan_x_backend, protocol_of, x_backend_endpoints
@@ -96,8 +96,8 @@ def derives() -> tuple[Derive[Any, Any], ...]:
     """The steps from routes to clusters and endpoints."""
     return (
         Derive(BACKEND_VERDICTS, (BACKENDS,), judge_backend),
-        Derive(CLUSTERS, (ROUTES_BY_CLUSTER, STREAMS_BY_CLUSTER), plan_cluster),
-        Derive(ENDPOINTS, (ROUTES_BY_CLUSTER, STREAMS_BY_CLUSTER), plan_endpoints),
+        Derive(CLUSTERS, (ROUTES_BY_CLUSTER, STREAMS_BY_CLUSTER, LISTENERS_BY_CLUSTER), plan_cluster),
+        Derive(ENDPOINTS, (ROUTES_BY_CLUSTER, STREAMS_BY_CLUSTER, LISTENERS_BY_CLUSTER), plan_endpoints),
     )
 
 

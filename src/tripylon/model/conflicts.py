@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tripylon.api.gateway import Listener
 from tripylon.findings import Finding
 from tripylon.model.entries import Entry, about_listener, by_port
 from tripylon.model.listeners import sharing_names
@@ -27,6 +28,9 @@ _FAMILIES = {"HTTPS": "TLS"}
 """Protocols that share a port with another one, since the server name of a connection tells them apart."""
 _MANY = 5
 """So many listeners are named in one sentence."""
+
+_MOST_FILTERS = 4
+"""So many filters a listener can have; see `external_auth.py`."""
 
 Refused = dict[str, tuple[Finding, ...]]
 """Ids of the listeners that are refused, with the findings that say why."""
@@ -61,17 +65,28 @@ def _faults(entry: Entry, options: Options) -> Iterator[Finding]:
             hint="Use mode Terminate",
             field="tls.mode",
         )
-    elif listener.filters is not None:
+    elif listener.filters is not None and (what := _unrunnable(listener)):
         yield about_listener(
             entry,
             "Accepted",
             "UnsupportedValue",
-            "has filters, which are not supported; it is closed so that nothing passes unfiltered",
-            hint="Put the filters into the routes",
+            f"has {what}; it is closed so that nothing passes unfiltered",
+            hint="Use filters of type ExternalAuth, on listeners of protocol HTTP or HTTPS",
             field="filters",
         )
     else:
         yield from _port_faults(entry, options)
+
+
+def _unrunnable(listener: Listener) -> str:
+    """Which filters of a listener cannot be run; empty: all can."""
+    if listener.protocol not in ("HTTP", "HTTPS"):
+        return f"filters, which nothing passes by protocol {listener.protocol}"
+    requests = listener.filters.requests if listener.filters is not None else ()
+    others = sorted({each.type for each in requests if each.external_auth is None})
+    if len(requests) > _MOST_FILTERS:
+        return f"{len(requests)} filters, of which a listener can have {_MOST_FILTERS}"
+    return f"filters of type {' and '.join(others)}, which are not supported" if others else ""
 
 
 def _port_faults(entry: Entry, options: Options) -> Iterator[Finding]:

@@ -12,6 +12,10 @@ from tripylon.model.backends import Fault, resolve
 from tripylon.model.plan import AuthService
 from tripylon.values import Ref
 
+MOST_SERVICES_OF_A_PLACE = 2
+"""So many services a rule, or one of its backends, can have asked."""
+MOST_SERVICES_OF_A_LISTENER = 4
+
 
 def plan_external_auth(read: Read, source: Ref, auth: ExternalAuth) -> AuthService | Fault:
     """The service of a filter that `source` states, a route, a Gateway or a ListenerSet."""

@@ -8,7 +8,7 @@ out and told.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tripylon.api.filters import (
     CORS,
@@ -26,7 +26,7 @@ from tripylon.api.routes import GRPCRoute
 from tripylon.findings import Finding
 from tripylon.graph import Read
 from tripylon.model.backends import Fault, resolve, unread_port
-from tripylon.model.external_auth import plan_external_auth
+from tripylon.model.external_auth import MOST_SERVICES_OF_A_PLACE, plan_external_auth
 from tripylon.model.plan import AuthService, Cors, Filters, HeaderChange, Mirror, PathChange, Redirect, Rewrite
 from tripylon.world.world import Route
 
@@ -92,6 +92,7 @@ def plan_filters(
     unreached = [name for name, there in (("RequestMirror", mirrors), ("CORS", "cors" in built)) if there]
     if "redirect" in built and unreached:
         findings.append(_unreached(route, unreached[0], field))
+    _limit([each for each in filters if each.type == "ExternalAuth"], field)
     closed = len(auth) < sum(each.type == "ExternalAuth" for each in filters)
     return Filters(mirrors=tuple(mirrors), auth=tuple(auth), closed=closed, **built)  # type: ignore[arg-type]
 
@@ -222,6 +223,16 @@ def _exposes_all(route: Route, cors: CORS, field: str) -> Iterator[Finding]:
         hint="Name the headers; until then `*` is left out",
         field=field,
     )
+
+
+def _limit(asking: Sequence[object], field: str) -> None:
+    """Nothing passes where more services are to be asked than can be."""
+    if len(asking) > MOST_SERVICES_OF_A_PLACE:
+        raise FilterError(
+            field,
+            f"has {len(asking)} filters of type ExternalAuth, of which one place can have {MOST_SERVICES_OF_A_PLACE}",
+            "Have one service ask the others; until then the requests concerned are answered with 500",
+        )
 
 
 def _ask(

@@ -118,6 +118,7 @@ def _listener(entry: Entry, lost: Refused, findings: list[Finding]) -> Listener:
         namespaces=chosen(entry.spec.allowed_routes.namespaces),
         usable=entry.id not in lost,
         terminates=entry.terminates,
+        filtered=entry.spec.filters is not None and bool(entry.spec.filters.requests),
     )
 
 

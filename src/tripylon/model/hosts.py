@@ -17,8 +17,17 @@ from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.listeners import https_listeners, https_owner, owner
 from tripylon.model.order import entry_order
-from tripylon.model.plan import GatewayPlan, HostKey, HostPlan, RouteEntry, RoutePlan, RouteTable
-from tripylon.model.route_plans import ROUTE_PLANS
+from tripylon.model.plan import (
+    GatewayPlan,
+    HostKey,
+    HostPlan,
+    Listener,
+    ListenerAuth,
+    RouteEntry,
+    RoutePlan,
+    RouteTable,
+)
+from tripylon.model.route_plans import LISTENER_AUTH, ROUTE_PLANS
 from tripylon.values import Built, Name, Ref, hostname_matches, hostname_specificity, wider_hostnames
 
 HOSTS: Table[HostKey, HostPlan] = Table("host plans")
@@ -70,7 +79,13 @@ def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
                 if known is None or order < known[0]:
                     found[part] = (order, entry)
     ordered = sorted(found.values(), key=lambda pair: pair[0])
-    return Built(HostPlan(key, tuple(entry for _, entry in ordered)))
+    return Built(HostPlan(key, tuple(entry for _, entry in ordered), auth=_auth(read, key, listener)))
+
+
+def _auth(read: Read, key: HostKey, listener: Listener) -> ListenerAuth | None:
+    """What the listener of a host asks before a route is chosen."""
+    asking = (read.get(LISTENER_AUTH, key.table.gateway) or ()) if listener.filtered else ()
+    return next((each for each in asking if each.listener == listener.id), None)
 
 
 def _is_misdirected(plan: GatewayPlan, key: HostKey) -> bool:

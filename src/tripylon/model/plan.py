@@ -128,6 +128,16 @@ class AuthService(msgspec.Struct, frozen=True, gc=False):
     """Largest body that it gets; a larger one is refused; 0: it gets none."""
 
 
+class ListenerAuth(msgspec.Struct, frozen=True, gc=False):
+    """What a listener asks before a route is chosen."""
+
+    listener: str
+    """Id of the listener."""
+    services: tuple[AuthService, ...]
+    closed: bool
+    """A service that should be asked cannot be: every request is answered with 500."""
+
+
 class Mirror(msgspec.Struct, frozen=True, gc=False):
     """A share of the requests to be copied to a second destination, whose answers are dropped."""
 
@@ -239,6 +249,8 @@ class HostPlan(msgspec.Struct, frozen=True, gc=False):
 
     key: HostKey
     entries: tuple[RouteEntry, ...]
+    auth: ListenerAuth | None = None
+    """What the listener asks before a route is chosen; None: nothing."""
     misdirected: bool = False
     """Another HTTPS listener of the port serves this hostname: who asks here is told to connect anew (421)."""
 
@@ -273,6 +285,8 @@ class Listener(msgspec.Struct, frozen=True, gc=False):
     """False: refused (conflict, unknown protocol); routes may attach, but nothing is served."""
     terminates: bool = False
     """Whether it ends TLS itself, so that it cannot serve without a certificate."""
+    filtered: bool = False
+    """Whether every request passes filters before a route is chosen; see `listener_auth.py`."""
 
     @property
     def http(self) -> bool:

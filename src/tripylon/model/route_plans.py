@@ -1,9 +1,23 @@
-"""The table of route plans, apart from `routes.py` so that what routes resolve can be indexed without a cycle."""
+"""The tables of what leads to clusters, apart from the modules that make them, so that they can be indexed without a
+cycle: clusters are planned for whoever needs them, who asks before which cluster a reference means."""
 
 from __future__ import annotations
 
-from tripylon.graph import Table
-from tripylon.model.plan import RoutePlan
-from tripylon.values import Ref
+from collections.abc import Iterator
+
+from tripylon.graph import Index, Table
+from tripylon.model.plan import ClusterKey, ListenerAuth, RoutePlan
+from tripylon.values import Name, Ref
 
 ROUTE_PLANS: Table[Ref, RoutePlan] = Table("route plans")
+LISTENER_AUTH: Table[Name, tuple[ListenerAuth, ...]] = Table("listener filters")
+"""By gateway, only of those that have listeners with filters; see `listener_auth.py`."""
+
+
+def _clusters(_: Name, listeners: tuple[ListenerAuth, ...]) -> Iterator[ClusterKey]:
+    return (service.cluster for listener in listeners for service in listener.services)
+
+
+LISTENERS_BY_CLUSTER: Index[ClusterKey, Name, tuple[ListenerAuth, ...]] = Index(
+    "listener filters by cluster", LISTENER_AUTH, _clusters
+)

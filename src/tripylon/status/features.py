@@ -24,6 +24,7 @@ CLAIMS: tuple[tuple[str, str], ...] = (
     ("GatewayFrontendClientCertificateValidationInsecureFallback", "asked for, and told in a condition"),
     ("GatewayHTTPListenerIsolation", "each hostname of a port has one owner: model/listeners.py"),
     ("GatewayHTTPSListenerDetectMisdirectedRequests", "another listener's host is answered with 421: model/hosts.py"),
+    ("GatewayListenerFilters", "services are asked before a route is chosen: model/listener_auth.py"),
     ("GatewayPort8080", "any port may be bound"),
     ("GatewayRouteHostnameIntersectionPrecedence", "a route's own hostname orders first: model/order.py"),
     ("GatewayStaticAddresses", "`spec.addresses` are bound, and judged one by one"),
