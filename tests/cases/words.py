@@ -87,6 +87,10 @@ def _destination(each: Destination) -> str:
     filters = _filters(each.filters)
     if each.filters.redirect is not None:
         filters.append(_redirect(each.filters.redirect))
+    if each.session is not None:
+        lasts = f" for {each.session.lasts_s}s" if each.session.lasts_s else ""
+        path = f" at {each.session.path}" if each.session.path != "/" else ""
+        filters.append(f"session by {each.session.kind} {each.session.name}{path}{lasts}")
     target = "broken" if each.broken else _cluster(each.cluster) if each.cluster is not None else "nowhere"
     return target + (f" ({', '.join(filters)})" if filters else "")
 

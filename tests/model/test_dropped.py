@@ -19,8 +19,8 @@ def _beginnings(rule: dict[str, Any]) -> list[str]:
     return [each.message.partition("HTTPRoute default/web ")[0] for each in found]
 
 
-def test_session_persistence_drops_nothing() -> None:
-    assert _beginnings({"sessionPersistence": {"cookie": {}}}) == [""]
+def test_sessions_that_cannot_be_kept_drop_nothing() -> None:
+    assert _beginnings({"sessionPersistence": {"cookie": {"path": "none"}}}) == [""]
 
 
 def test_one_match_of_two_is_dropped_alone() -> None:

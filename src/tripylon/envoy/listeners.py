@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tripylon.envoy import cors, external_auth, names, streams
+from tripylon.envoy import cors, external_auth, names, sessions, streams
 from tripylon.envoy.access_log import access_log
 from tripylon.envoy.downstream_tls import HANDSHAKE_TIMEOUT_MS, terminate
 from tripylon.envoy.options import EmitOptions
@@ -151,6 +151,7 @@ def _add_manager(chain: FilterChain, table: RouteTable, options: EmitOptions) ->
     cross_origin.disabled = True
     cross_origin.typed_config.CopyFrom(pack(Cors()))
     manager.http_filters.extend(external_auth.slots(external_auth.ROUTE_SLOTS))
+    manager.http_filters.append(sessions.slot())
     router = manager.http_filters.add()
     router.name = "envoy.filters.http.router"
     router.typed_config.CopyFrom(pack(Router()))

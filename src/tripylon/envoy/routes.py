@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tripylon.envoy import cors, external_auth, names
+from tripylon.envoy import cors, external_auth, names, sessions
 from tripylon.envoy.rewrites import change_headers, prevail, redirect, rewrite_path
 from tripylon.envoy.source import ads, duration
 from tripylon.model.plan import (
@@ -269,7 +269,7 @@ def _forward(route: Route, entry: RouteEntry, share: _Share) -> None:
             _change_headers_of_share(place, rule.filters, each.filters)
     else:
         change_headers(route, rule.filters.request_headers, rule.filters.response_headers)
-        if len(destinations) == 1 and destinations[0].cluster is not None:
+        if len(destinations) == 1 and destinations[0].cluster is not None and destinations[0].session is None:
             action.cluster = names.cluster(destinations[0].cluster)
     own = NO_FILTERS if share.only is None else share.only.filters
     _rewrite(action, rule.filters.rewrite or Rewrite(), own.rewrite or Rewrite(), entry.match)
@@ -281,6 +281,8 @@ def _forward(route: Route, entry: RouteEntry, share: _Share) -> None:
 def _add_weighted(place: WeightedCluster.ClusterWeight, destination: Destination) -> None:
     place.name = names.cluster(destination.cluster) if destination.cluster is not None else names.NO_CLUSTER
     place.weight.value = destination.weight
+    if destination.session is not None:
+        sessions.enable(place, destination.session)
 
 
 def _change_headers_of_share(place: WeightedCluster.ClusterWeight, rule: Filters, own: Filters) -> None:

@@ -172,6 +172,18 @@ class Filters(msgspec.Struct, frozen=True, gc=False):
 NO_FILTERS = Filters()
 
 
+class Session(msgspec.Struct, frozen=True, gc=False):
+    """By what a session is known, whose requests stay at one endpoint of a destination."""
+
+    kind: Literal["cookie", "header"]
+    name: str
+    """Name of the cookie, or of the header in lower case."""
+    path: str = "/"
+    """Path of the cookie."""
+    lasts_s: int = 0
+    """How long the cookie is good; 0: until the browser is closed."""
+
+
 class Destination(msgspec.Struct, frozen=True, gc=False):
     """One backend of a rule and its share of the requests."""
 
@@ -181,6 +193,8 @@ class Destination(msgspec.Struct, frozen=True, gc=False):
     filters: Filters = NO_FILTERS
     broken: bool = False
     """A filter of this destination cannot be built: its share of the requests is answered with 500."""
+    session: Session | None = None
+    """None: each request goes to any endpoint."""
 
 
 class RulePlan(msgspec.Struct, frozen=True, gc=False):

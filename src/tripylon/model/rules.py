@@ -31,7 +31,8 @@ from tripylon.model.backends import Fault, resolve, unread_port
 from tripylon.model.filters import FilterError, plan_filters, unresolved
 from tripylon.model.matches import MatchError, grpc_match, http_match
 from tripylon.model.plan import NO_FILTERS, Destination, Filters, Match, Retry, RulePlan
-from tripylon.values import parse_duration_ms
+from tripylon.model.sessions import SessionFault, faults_of, with_sessions
+from tripylon.values import Ref, parse_duration_ms
 from tripylon.world.world import Route
 
 
@@ -71,8 +72,7 @@ class _Builder:
         wanted = rule.matches or (HTTPRouteMatch(),)
         matches = self._matches(place, [partial(http_match, match) for match in wanted])
         filters = self._filters(rule.filters, f"{place}.filters")
-        destinations = self._destinations(rule.backend_refs, place)
-        self._persistence(place, rule.session_persistence)
+        destinations = self._destinations(rule.backend_refs, place, rule.session_persistence)
         has_prefix = self._has_prefix(place, matches, (filters or NO_FILTERS, *(each.filters for each in destinations)))
         timeouts = rule.timeouts or HTTPRouteTimeouts()
         return RulePlan(
@@ -92,12 +92,11 @@ class _Builder:
         wanted = rule.matches or (GRPCRouteMatch(),)
         matches = self._matches(place, [partial(grpc_match, match) for match in wanted])
         filters = self._filters(rule.filters, f"{place}.filters")
-        self._persistence(place, rule.session_persistence)
         return RulePlan(
             index=index,
             name=rule.name,
             matches=matches,
-            destinations=self._destinations(rule.backend_refs, place),
+            destinations=self._destinations(rule.backend_refs, place, rule.session_persistence),
             filters=filters or NO_FILTERS,
             broken=filters is None or filters.closed,
         )
@@ -147,7 +146,12 @@ class _Builder:
             self.faults.append(_Fault(error.field, error.why, hint, dropped=of))
             return None
 
-    def _destinations(self, backends: Sequence[HTTPBackendRef | GRPCBackendRef], place: str) -> tuple[Destination, ...]:
+    def _destinations(
+        self,
+        backends: Sequence[HTTPBackendRef | GRPCBackendRef],
+        place: str,
+        persistence: SessionPersistence | None,
+    ) -> tuple[Destination, ...]:
         """The backends that get a share. One that cannot be reached keeps its share, answered with 500."""
         found: list[Destination] = []
         for index, backend in enumerate(backends):
@@ -166,7 +170,7 @@ class _Builder:
                         backend.weight, cluster, filters or NO_FILTERS, broken=filters is None or filters.closed
                     )
                 )
-        return tuple(found)
+        return self._with_sessions(tuple(found), place, persistence)
 
     def _has_prefix(self, place: str, matches: Iterable[Match], filters: Iterable[Filters]) -> bool:
         """Whether every match has the prefix that some filter replaces; the schema sees to it for one backend only."""
@@ -185,18 +189,41 @@ class _Builder:
         )
         return False
 
-    def _persistence(self, place: str, persistence: SessionPersistence | None) -> None:
-        if persistence is not None:
-            self.faults.append(
-                _Fault(
-                    f"{place}.sessionPersistence",
-                    "asks for session persistence, which is not supported",
-                    "Remove it; requests are spread over all endpoints",
-                )
+    def _with_sessions(
+        self, destinations: tuple[Destination, ...], place: str, persistence: SessionPersistence | None
+    ) -> tuple[Destination, ...]:
+        """The destinations with their sessions. Those that cannot be kept are told, and the requests spread."""
+        field = f"{place}.sessionPersistence"
+        for fault in faults_of(persistence) if persistence is not None else ():
+            if fault.kept:
+                self.findings.append(_unkept(self.route.ref, fault, field))
+            else:
+                self.faults.append(_Fault(field + fault.field, fault.what, fault.hint))
+        kept, shared = with_sessions(self.read, self.route.ref, persistence, destinations)
+        self.faults.extend(
+            _Fault(
+                f"{place}.backendRefs",
+                f"has several backends in one rule that know their sessions by `{name}`",
+                "Give each XBackend a name of its own, or none; until then these keep no sessions here",
             )
+            for name in shared
+        )
+        return kept
 
 
 def _retry(retry: HTTPRouteRetry | None) -> Retry | None:
     if retry is None or not retry.attempts:
         return None
     return Retry(retry.attempts, tuple(sorted(set(retry.codes))), parse_duration_ms(retry.backoff or "0s"))
+
+
+def _unkept(route: Ref, fault: SessionFault, field: str) -> Finding:
+    return Finding(
+        object=route,
+        severity="warning",
+        condition="Accepted",
+        reason="UnsupportedValue",
+        message=f"{route} {fault.what}",
+        hint=fault.hint,
+        field=field + fault.field,
+    )

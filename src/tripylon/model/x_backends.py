@@ -8,6 +8,7 @@ worked out in `policy_ancestors.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from tripylon.api.policies import BackendTLSPolicyValidation
@@ -16,6 +17,7 @@ from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
 from tripylon.model.authorities import AuthorityFault, authority, is_supported, read_authorities
 from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol
+from tripylon.model.sessions import faults_of
 from tripylon.model.slices import endpoints
 from tripylon.model.tls import parse_certificate
 from tripylon.values import Built, Name, Ref, label_value
@@ -43,7 +45,7 @@ def judge_x_backend(read: Read, name: Name) -> Built[bool, Finding] | None:
         return None
     fault = fault_of(read, backend)
     if fault is None:
-        return Built(value=True)
+        return Built(value=True, findings=tuple(_sessions(backend)))
     what, field = fault
     finding = Finding(
         object=backend.ref,
@@ -54,6 +56,21 @@ def judge_x_backend(read: Read, name: Name) -> Built[bool, Finding] | None:
         field=field,
     )
     return Built(value=False, findings=(finding,))
+
+
+def _sessions(backend: XBackend) -> Iterator[Finding]:
+    """What of its sessions is not as it is written."""
+    persistence = backend.spec.session_persistence
+    for fault in faults_of(persistence) if persistence is not None else ():
+        yield Finding(
+            object=backend.ref,
+            severity="warning" if fault.kept else "error",
+            condition="Accepted",
+            reason="UnsupportedValue" if fault.kept else "Invalid",
+            message=f"XBackend `{backend.key}` {fault.what}",
+            hint=fault.hint,
+            field=f"spec.sessionPersistence{fault.field}",
+        )
 
 
 def protocol_of(backend: XBackend, speaks: Protocol | None) -> Protocol | None:
