@@ -41,6 +41,10 @@ class Listener(NamedTuple):
     def hostname(self) -> str:
         return str(self.spec.get("hostname", "")).lower()
 
+    def shares_names(self, route: Manifest) -> bool:
+        """Whether some hostname of a route overlaps the listener's."""
+        return any(overlap(self.hostname, own) for own in route["spec"].get("hostnames") or ("",))
+
 
 class Winner(NamedTuple):
     """The rule that answers."""
@@ -102,12 +106,7 @@ class Reading:
 
     def attached_to(self, route: Manifest) -> list[Listener]:
         """The listeners that a route is attached to, with hostnames in common."""
-        own = route["spec"].get("hostnames") or ("",)
-        return [
-            each
-            for each in self.listeners
-            if self.attached(route, each) and any(overlap(each.hostname, name) for name in own)
-        ]
+        return [each for each in self.listeners if self.attached(route, each) and each.shares_names(route)]
 
     def attached(self, route: Manifest, listener: Listener) -> bool:
         """Whether a parentRef means the listener, and the listener lets the route in."""

@@ -6,7 +6,7 @@ requests are made out of the scene's own matches and then, often, spoilt a littl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ EXACT = ("/", "/a", "/a/", "/a/b", "/ab", "/a/b/c")
 REGEXES = ("/a.*", "/[ab]/b", "/a/(b|c)(/c)?", "/.")
 TAILS = ("", "", "/", "/b", "/c", "x", "/b/c")
 METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD")
-HEADERS = ("x-one", "X-Two", "x-three")
+HEADERS = ("x-one", "X-One", "X-Two", "x-three")
 PARAMETERS = ("q", "Q", "r")
 VALUES = ("1", "2", "ab", "a.b")
 VALUE_REGEXES = ("[12]", "a.*", "\\d", "a.b")
@@ -285,11 +285,19 @@ def request(random: Random, reading: Reading) -> Asked:
     else:
         path = _path(random, match.get("path", {"type": "PathPrefix", "value": random.choice(PREFIXES)}))
         method = method or random.choice(METHODS[:2])
-    headers = [_given(random, each) for each in match.get("headers", ())]
+    headers = _once(_given(random, each) for each in match.get("headers", ()))
     query = [] if grpc else [_given(random, each) for each in match.get("queryParams", ())]
-    sni = host if secure else None
-    asked = Asked(listener.spec["port"], host, path, method, tuple(headers), tuple(query), sni, grpc)
+    sni = random.choice((*[host] * 24, "")) if secure else None
+    asked = Asked(listener.spec["port"], host, path, method, headers, tuple(query), sni, grpc)
     return _spoilt(random, asked, names) if random.random() < 0.5 else asked
+
+
+def _once(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Headers without a second one of any name, of which the text does not say what it means."""
+    first: dict[str, tuple[str, str]] = {}
+    for each in headers:
+        first.setdefault(each[0].lower(), each)
+    return tuple(first.values())
 
 
 def _spoilt(random: Random, asked: Asked, names: Sequence[str]) -> Asked:
