@@ -14,6 +14,7 @@ from tests.cases.harness import NOW, Outcome, by_name
 from tests.cases.words import host_lines, host_name, stream_line, stream_name
 
 from tripylon.api.gateway import GatewayClassStatus, GatewayStatus, ListenerStatus
+from tripylon.api.ingress import IngressStatus
 from tripylon.api.listener_sets import ListenerSetStatus
 from tripylon.api.meta import Condition
 from tripylon.api.own import BackendStatus
@@ -135,6 +136,8 @@ def _status(status: Status | None, wanted: Any) -> Any:
             return _pruned(_plain(status.conditions) | (features if keys and "features" in keys else {}), keys)
         case BackendStatus():
             return _conditions(status.conditions, wanted)
+        case IngressStatus():
+            return [each.ip or each.hostname for each in status.load_balancer.ingress]
     return "none"
 
 

@@ -61,7 +61,7 @@ class ServiceBackendPort(Part, frozen=True, gc=False, kw_only=True):
     """A port of a Service, by name or by number."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(cel="has(self.name) != has(self.number)", message="must have either a name or a number"),
+        Rule(cel="has(self.name) != has(self.number)", message="must have either a name or a number; state one"),
     )
 
     name: Annotated[str, Text(max=15)] = ""
@@ -94,7 +94,10 @@ class IngressBackend(Part, frozen=True, gc=False, kw_only=True):
     """Where requests go."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(cel="has(self.service) != has(self.resource)", message="must have either a service or a resource"),
+        Rule(
+            cel="has(self.service) != has(self.resource)",
+            message="must have either a service or a resource; state one",
+        ),
     )
 
     service: IngressServiceBackend | None = None
@@ -108,14 +111,15 @@ class HTTPIngressPath(Part, frozen=True, gc=False, kw_only=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel="self.pathType == 'ImplementationSpecific' || (has(self.path) && self.path.startsWith('/'))",
-            message="must begin with '/'",
+            cel="has(self.path) && self.path != '' ? self.path.startsWith('/') : "
+            "self.pathType == 'ImplementationSpecific'",
+            message="must begin with '/'; add it",
             field_path=".path",
         ),
         Rule(
             cel="self.pathType == 'ImplementationSpecific' || !has(self.path) || "
             "!self.path.matches('//|/[.]{1,2}(/|$)|%2[fF]')",
-            message="must not contain '//', '/./', '/../' or an encoded '/'",
+            message="must not contain '//', '/./', '/../' or an encoded '/'; write it as clients send it",
             field_path=".path",
         ),
     )
@@ -157,7 +161,7 @@ class IngressSpec(Part, frozen=True, gc=False, kw_only=True):
     """Which requests go where."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(cel="has(self.defaultBackend) || has(self.rules)", message="must have a defaultBackend or rules"),
+        Rule(cel="has(self.defaultBackend) || has(self.rules)", message="must have a defaultBackend or rules; add one"),
     )
 
     ingress_class_name: Annotated[str, Text(max=253)] = ""

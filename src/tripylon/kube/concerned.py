@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from tripylon.api.ingress import INGRESS_GROUP
 from tripylon.api.kinds import KINDS
 from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.api.x_backends import X_GROUP
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import CLASS_PLANS, GATEWAY_PLANS
+from tripylon.model.ingress_places import INGRESSES_BY_GATEWAY
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.model.policy_ancestors import ANCESTORS, X_BACKEND_ANCESTORS
 from tripylon.model.route_plans import ROUTE_PLANS
@@ -31,6 +33,8 @@ def concerned(changes: Changes, graph: Graph) -> set[Ref]:
     for gateway in gateways:
         plan = graph.get(GATEWAY_PLANS, gateway)
         found |= {gateway_ref(gateway), *(listener.holder for listener in (plan.listeners if plan is not None else ()))}
+        ingresses = (place.name for place in graph.group(INGRESSES_BY_GATEWAY, gateway))
+        found |= {Ref(INGRESS_GROUP, "Ingress", *name) for name in ingresses}
     found |= {Ref(GATEWAY_GROUP, "ListenerSet", *name) for name in changes.keys(LISTENER_SET_PLANS)}
     classes = graph.rows(CLASS_PLANS) if changes.keys(world.ABSENT_KINDS) else changes.keys(CLASS_PLANS)
     found |= {Ref(GATEWAY_GROUP, "GatewayClass", *name) for name in classes}

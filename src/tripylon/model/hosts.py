@@ -104,21 +104,24 @@ def _host_key(table: RouteTable, hostname: str) -> HostKey:
 def _entries(
     route: RoutePlan, key: HostKey, listener: str
 ) -> Iterator[tuple[tuple[object, ...], tuple[Ref, int, int], RouteEntry]]:
-    """The entries that a route contributes to a host, by its most specific own hostname that covers the host."""
-    own = max(
-        (
-            attachment.own_hostname
-            for attachment in route.attachments
-            if attachment.listener == listener
-            and attachment.host.table == key.table
-            and hostname_matches(attachment.host.hostname, key.hostname)
-        ),
-        key=hostname_specificity,
-        default=None,
-    )
-    if own is None:
+    """The entries that a route contributes to a host, by its most specific own hostname that covers the host.
+
+    A rule for one hostname only (Ingress) is contributed where that one covers the host, and by that one.
+    """
+    covering = {
+        attachment.own_hostname
+        for attachment in route.attachments
+        if attachment.listener == listener
+        and attachment.host.table == key.table
+        and hostname_matches(attachment.host.hostname, key.hostname)
+    }
+    if not covering:
         return
+    narrowest = max(covering, key=hostname_specificity)
     for rule in route.rules:
+        own = narrowest if rule.hostname is None else rule.hostname
+        if own not in covering:
+            continue
         for position, match in enumerate(rule.matches):
             entry = RouteEntry(route.ref, route.grpc, rule, match)
             yield entry_order(own, route, entry, position), (route.ref, rule.index, position), entry

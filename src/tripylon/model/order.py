@@ -13,6 +13,9 @@ from tripylon.values import hostname_specificity
 # expression stands between exact and prefix, where the specification leaves its place to the implementation.
 _EXACT, _REGEX, _PREFIX, _ANY_SERVICE = 3, 2, 1, 0
 
+LAST = (0, 0, 0, 0, 0)
+"""The rank of what comes behind every match of the same hostname."""
+
 
 def http_rank(match: Match) -> tuple[int, ...]:
     """HTTPRouteRule: exact path, longest prefix, method, number of headers, number of query parameters."""
@@ -24,6 +27,12 @@ def http_rank(match: Match) -> tuple[int, ...]:
         len(match.headers),
         len(match.query),
     )
+
+
+def ingress_rank(match: Match) -> tuple[int, ...]:
+    """Ingress: longest path, exact before prefix; behind an HTTPRoute's equal match, so that paths can be moved."""
+    kind, length, *_ = http_rank(match)
+    return (kind, length, 0, 0, -1)
 
 
 def grpc_rank(service: str, method: str, *, regex: bool, headers: tuple[Value, ...]) -> tuple[int, ...]:

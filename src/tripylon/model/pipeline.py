@@ -12,6 +12,9 @@ from tripylon.model import (
     frontend_tls,
     gateways,
     hosts,
+    ingress_classes,
+    ingress_places,
+    ingresses,
     listener_auth,
     listener_sets,
     policy_ancestors,
@@ -31,6 +34,7 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
     """What is told from outside, gateways, certificates, routes, and what routes lead to: clusters and hosts."""
     return (
         *told.derives(),
+        *ingress_classes.derives(options),
         *gateways.derives(options),
         *listener_sets.derives(options),
         *frontend_tls.derives(),
@@ -51,6 +55,9 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
 INDEXES: tuple[Index[Any, Any, Any], ...] = (
     gateways.SOCKETS_BY_PLACE,
     gateways.DEFAULT_GATEWAYS,
+    ingress_classes.DEFAULT_CLASSES,
+    ingress_places.INGRESSES_BY_GATEWAY,
+    ingresses.INGRESSES_OF_OURS,
     frontend_tls.FRONTENDS,
     tls.GATEWAYS_BY_SECRET,
     tls.SETS_BY_SECRET,

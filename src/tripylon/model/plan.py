@@ -212,6 +212,8 @@ class RulePlan(msgspec.Struct, frozen=True, gc=False):
     retry: Retry | None = None
     broken: bool = False
     """The rule cannot be built as written: every request that it matches is answered with 500."""
+    hostname: str | None = None
+    """The only one of the route's own hostnames that the rule is for, as an Ingress has it; None: it is for all."""
 
 
 class Attachment(msgspec.Struct, frozen=True, gc=False):
@@ -234,7 +236,7 @@ class ParentPlan(msgspec.Struct, frozen=True, gc=False):
 
 
 class RoutePlan(msgspec.Struct, frozen=True, gc=False):
-    """One HTTPRoute or GRPCRoute, resolved."""
+    """One HTTPRoute, GRPCRoute or Ingress, resolved."""
 
     ref: Ref
     created: str

@@ -12,6 +12,7 @@ from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read
 from tripylon.model.attachment import attach, intersections
 from tripylon.model.client_certificates import clusters_of, reached_by
+from tripylon.model.ingresses import INGRESSES_OF_OURS, plan_ingress
 from tripylon.model.listeners import owner
 from tripylon.model.plan import Attachment, ClusterKey, GatewayPlan, HostKey, Listener, ParentPlan, RoutePlan, RulePlan
 from tripylon.model.route_plans import ROUTE_PLANS
@@ -24,20 +25,22 @@ ROUTES_BY_LISTENER: Index[tuple[Name, str], Ref, RoutePlan] = Index(
     ROUTE_PLANS,
     lambda _, route: (
         {(parent.gateway, listener) for parent in route.parents for listener in parent.listeners}
-        if route.accepted
+        if route.accepted and route.ref.kind != "Ingress"
         else ()
     ),
 )
-"""The accepted routes of each (gateway, listener): what `attachedRoutes` counts."""
+"""The accepted routes of each (gateway, listener): what `attachedRoutes` counts. An Ingress is none."""
 
 
 def derives() -> tuple[Derive[Ref, RoutePlan], ...]:
-    """The step from route objects to route plans."""
-    return (Derive(ROUTE_PLANS, (ROUTES,), plan_route),)
+    """The step from route objects, and from Ingresses, to route plans."""
+    return (Derive(ROUTE_PLANS, (ROUTES, INGRESSES_OF_OURS), plan_route),)
 
 
 def plan_route(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
     """One route, resolved: its parents, the hostnames it serves there, and its rules; None for what is no HTTP."""
+    if ref.kind == "Ingress":
+        return plan_ingress(read, ref)
     route = read.get(ROUTES, ref) if ref.kind in ("HTTPRoute", "GRPCRoute") else None
     if not isinstance(route, HTTPRoute | GRPCRoute):
         return None

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from tripylon.api.gateway import Gateway, GatewayClass, GatewayClassStatus, GatewayStatus, ListenerStatus
+from tripylon.api.ingress import Ingress, IngressStatus
 from tripylon.api.kinds import kind_of
 from tripylon.api.listener_sets import ListenerSet, ListenerSetStatus
 from tripylon.api.markers import Part
@@ -26,12 +27,20 @@ from tripylon.graph import Graph
 from tripylon.model.options import Options
 from tripylon.status.conditions import Programming, Scribe
 from tripylon.status.gateways import class_status, gateway_status
+from tripylon.status.ingresses import ingress_status
 from tripylon.status.listener_sets import listener_set_status
 from tripylon.status.policies import policy_status, x_backend_status
 from tripylon.status.routes import backend_status, route_status
 
 Status = (
-    GatewayClassStatus | GatewayStatus | ListenerSetStatus | RouteStatus | PolicyStatus | XBackendStatus | BackendStatus
+    GatewayClassStatus
+    | GatewayStatus
+    | ListenerSetStatus
+    | RouteStatus
+    | PolicyStatus
+    | XBackendStatus
+    | BackendStatus
+    | IngressStatus
 )
 
 FIRST_GENERATION = 1
@@ -60,6 +69,8 @@ def desired(
             return policy_status(graph, resource, scribe, options)
         case XBackend():
             return x_backend_status(graph, resource, scribe, options)
+        case Ingress():
+            return ingress_status(graph, resource, options)
         case Backend():
             return backend_status(graph, resource, scribe)
     return None
