@@ -66,7 +66,7 @@ class GrpcAuth:
         def check(question: Any, _: object) -> Any:
             self.asked.append(question)
             headers = question.attributes.request.http.headers
-            answer = response()
+            answer: Any = response()
             if headers.get("authorization") != WORD:
                 answer.status.code = _UNAUTHENTICATED
                 answer.denied_response.status.code = 401

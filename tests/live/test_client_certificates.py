@@ -82,7 +82,7 @@ def authorities() -> dict[int, Authority]:
 @pytest.fixture
 def gateway(fleet: Fleet, authorities: dict[int, Authority], tmp_path: Path) -> Iterator[LiveGateway]:
     places = Places(fleet)
-    manifests = [
+    manifests: list[Manifest] = [
         {"kind": "Secret", "metadata": {"name": "door"}, "names": [HOST]},
         authority_of("ca", authorities[443].pem),
         authority_of("ca-8443", authorities[8443].pem),

@@ -46,8 +46,8 @@ def rule(path: str, *filters: Manifest) -> Manifest:
 
 
 def route() -> Manifest:
-    listed = {"path": "/check", "allowedHeaders": ["X-Token"], "allowedResponseHeaders": ["X-User"]}
-    redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": "done.example.com"}}
+    listed: Manifest = {"path": "/check", "allowedHeaders": ["X-Token"], "allowedResponseHeaders": ["X-User"]}
+    redirect: Manifest = {"type": "RequestRedirect", "requestRedirect": {"hostname": "done.example.com"}}
     rules = [
         rule("/http", asking("HTTP", "http-auth")),
         rule("/listed", asking("HTTP", "http-auth", http=listed)),
@@ -70,6 +70,12 @@ class Stage:
 
     def __init__(self, gateway: LiveGateway, by_http: HttpAuth, by_grpc: GrpcAuth) -> None:
         self.gateway, self.by_http, self.by_grpc = gateway, by_http, by_grpc
+
+    def headers(self, path: str, *headers: tuple[str, str]) -> dict[str, list[str]]:
+        """What the backend got, names as the echo writes them."""
+        found = self.get(path, *headers).seen["headers"]
+        assert isinstance(found, dict)
+        return found
 
     def get(self, path: str, *headers: tuple[str, str], body: bytes = b"") -> clients.Answer:
         call = clients.Call(host=HOST, path=path, headers=headers, body=body, method="POST" if body else "GET")
@@ -104,20 +110,20 @@ def test_only_whom_the_service_knows_reaches_the_backend(stage: Stage) -> None:
 
 
 def test_what_the_service_sees_and_what_the_backend_sees_of_its_answer(stage: Stage) -> None:
-    seen = stage.get("/http/a?b=c", KNOWN, ("X-Token", "t"), ("X-Other", "o")).seen["headers"]
+    seen = stage.headers("/http/a?b=c", KNOWN, ("X-Token", "t"), ("X-Other", "o"))
     assert (seen["X-User"], seen["X-More"]) == (["ali"], ["treasure"])
     method, path, headers, _ = stage.by_http.asked[-1]
     assert (method, path, headers["host"], headers["content-length"]) == ("GET", "/http/a?b=c", HOST, "0")
     assert not {"x-token", "x-other"} & set(headers), "only what must be sent, unless it is listed"
 
-    seen = stage.get("/listed/a", KNOWN, ("X-Token", "t"), ("X-Other", "o")).seen["headers"]
+    seen = stage.headers("/listed/a", KNOWN, ("X-Token", "t"), ("X-Other", "o"))
     assert seen["X-User"] == ["ali"]
     assert "X-More" not in seen
     _, path, headers, _ = stage.by_http.asked[-1]
     assert (path, headers["x-token"]) == ("/check/listed/a", "t")
     assert "x-other" not in headers
 
-    seen = stage.get("/grpc", KNOWN, ("X-Other", "o")).seen["headers"]
+    seen = stage.headers("/grpc", KNOWN, ("X-Other", "o"))
     assert seen["X-User"] == ["ali"]
     assert stage.by_grpc.asked[-1].attributes.request.http.headers["x-other"] == "o"
 
