@@ -169,7 +169,12 @@ class Replica:
                 return self._certificate
 
     async def _serve_proxies(self, certificate: Certificate) -> None:
-        server = XdsServer(self._group, authorise=self._reviewer.refusal, services=(self._neighbours.peers,))
+        server = XdsServer(
+            self._group,
+            admit=self._reviewer.admission,
+            authorise=self._reviewer.refusal,
+            services=(self._neighbours.peers,),
+        )
         place = self._settings.xds
         await server.start_tcp(place.host, place.port, certificate)
         self._serving = True

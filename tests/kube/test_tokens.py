@@ -109,8 +109,15 @@ async def test_where_others_run_the_proxies_any_account_of_the_namespace_will_do
 @pytest.mark.parametrize("header", [{}, {"authorization": ""}, {"authorization": "Bearer "}, {"authorization": "good"}])
 async def test_who_shows_no_token_is_not_looked_up(header: dict[str, str]) -> None:
     server = Server()
-    assert "must show" in await reviewer(server).refusal(Node("shop/edge"), header)
+    assert "must show" in await reviewer(server).admission(header)
+    assert await reviewer(server).refusal(Node("shop/edge"), header)
     assert server.reviews == []
+
+
+async def test_whose_token_is_none_of_the_cluster_may_not_even_say_who_it_is() -> None:
+    asked = reviewer(Server())
+    assert await asked.admission({"authorization": "Bearer good"}) == ""
+    assert "is not one of this cluster" in await asked.admission({"authorization": "Bearer bad"})
 
 
 async def test_verdicts_are_remembered_for_a_while() -> None:

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
 from grpclib.client import Channel
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
+from h2.connection import H2Connection
 from tests.xds.scripted import URLS, flight, refers
 
 from tripylon.errors import StartError
@@ -155,6 +156,62 @@ async def test_unknown_nodes_and_full_state_streams_are_refused(tmp_path: Path) 
         assert refused.value.status is Status.UNIMPLEMENTED
         assert "DELTA_GRPC" in (refused.value.message or "")
         channel.close()
+
+
+async def test_who_is_not_admitted_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    async def admit(metadata: Mapping[str, str]) -> str:
+        return "" if metadata.get("authorization") == "Bearer good" else "no token"
+
+    server = XdsServer(lambda _node: Group(), admit=admit)
+    await server.start_unix(tmp_path / "ads.sock")
+    channel = Channel(path=str(tmp_path / "ads.sock"), codec=RawCodec())
+    assert (await refusal(channel, b"")).status is Status.PERMISSION_DENIED
+    good = {"authorization": "Bearer good"}
+    assert (await refusal(channel, b"\0\0\0\0\1\xff", good)).status is Status.INVALID_ARGUMENT
+    channel.close()
+    await server.stop()
+
+
+async def refusal(channel: Channel, sent: bytes, metadata: dict[str, str] | None = None) -> GRPCError:
+    """What the server says to these bytes."""
+    with pytest.raises(GRPCError) as refused:
+        async with channel.request(METHOD, Cardinality.STREAM_STREAM, bytes, bytes, metadata=metadata) as stream:
+            await stream.send_request()
+            await stream._stream.send_data(sent)
+            await stream.recv_message()
+    return refused.value
+
+
+async def test_a_message_that_is_too_long_is_refused_by_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "ads.sock"
+    async with serving(path, Group()):
+        channel = Channel(path=str(path), codec=RawCodec())
+        refused = await refusal(channel, b"\0" + (1 << 30).to_bytes(4))  # of a message that never comes
+        assert refused.status is Status.RESOURCE_EXHAUSTED
+        assert "1073741824 bytes is too long" in (refused.message or "")
+        assert (await refusal(channel, b"\1\0\0\0\1x")).status is Status.UNIMPLEMENTED
+        channel.close()
+
+
+async def test_a_connection_without_streams_is_closed() -> None:
+    server = XdsServer(lambda _node: Group(), silence_s=0.1)
+    port = await server.start_tcp("127.0.0.1", 0)
+    used = Channel("127.0.0.1", port, codec=RawCodec())
+    task = asyncio.create_task(follow(Proxy("node", refers), used))
+    client = H2Connection()
+    client.initiate_connection()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            writer.write(client.data_to_send())
+            if not (data := await reader.read(1 << 16)):
+                break
+            client.receive_data(data)  # which answers every request for a sign of life
+    assert not task.done(), "one with a stream stays"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    used.close()
+    await server.stop()
 
 
 async def test_tcp_on_a_free_port() -> None:

@@ -92,12 +92,18 @@ class TokenReviewer:
             return None
         return gateway
 
+    async def admission(self, metadata: Mapping[str, str]) -> str:
+        """Why a stream is refused before it says anything; empty: it is not. ApiError as `authorise`."""
+        token = _bearer(metadata)
+        if not token:
+            return "a proxy must show its service account token"
+        if await self.account(token) is None:
+            return "the token is not one of this cluster for the control plane"
+        return ""
+
     async def refusal(self, node: Node, metadata: Mapping[str, str]) -> str:
         """Why a stream is refused, by the metadata that came with it; empty: it is not. ApiError as `authorise`."""
-        scheme, _, token = metadata.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            return "a proxy must show its service account token"
-        if await self.authorise(node, token.strip()) is None:
+        if await self.authorise(node, _bearer(metadata)) is None:
             return f"the token does not belong to a proxy of Gateway {node.cluster!r}"
         return ""
 
@@ -144,6 +150,12 @@ class TokenReviewer:
         while len(self._known) >= _MAX_KNOWN:
             del self._known[next(iter(self._known))]
         self._known[digest] = verdict
+
+
+def _bearer(metadata: Mapping[str, str]) -> str:
+    """The token that came with a stream; empty: none."""
+    scheme, _, token = metadata.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _expiry(token: str, *, default: float) -> float:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from typing import TYPE_CHECKING, cast
 
 from grpclib.config import Configuration
+from grpclib.const import Status
 from grpclib.encoding.base import CodecBase
+from grpclib.exceptions import GRPCError
 from grpclib.protocol import H2Protocol
-from grpclib.server import Handler, Server
+from grpclib.server import Handler, Server, Stream
 
 from tripylon.xds.tls import Certificate
 
@@ -25,15 +28,34 @@ if TYPE_CHECKING:
     from grpclib._typing import IServable
     from h2.config import H2Configuration
 
-_WINDOW_BYTES = 4 << 20
+_WINDOW_BYTES = 1 << 20
+"""What a peer may send before anybody reads it, on a connection as on a stream."""
+_HEAD = struct.Struct(">?I")
+"""Before each message of gRPC: whether it is compressed, and its length."""
 _PING = b"tripylon"
+
+
+async def receive(call: Stream[bytes, bytes], most_bytes: int) -> bytes | None:
+    """The next message of a stream; None when there are no more. GRPCError for one that is longer than it may be.
+
+    grpclib itself would take in whatever is sent, up to 4 GiB.
+    """
+    head = await call._stream.recv_data(_HEAD.size)
+    if not head:
+        return None
+    compressed, length = _HEAD.unpack(head)
+    if compressed:
+        raise GRPCError(Status.UNIMPLEMENTED, "messages must not be compressed")
+    if length > most_bytes:
+        raise GRPCError(Status.RESOURCE_EXHAUSTED, f"a message of {length} bytes is too long, {most_bytes} are allowed")
+    return await call._stream.recv_data(length)
 
 
 class TrackingServer(Server):
     """A grpclib server that also closes its connections.
 
     With `silence_s` a peer that says nothing for so many seconds is asked for a sign of life, and its connection is
-    dropped when it gives none for as long again.
+    dropped when it gives none for as long again; so is one without any stream for as long.
     """
 
     def __init__(self, handlers: Collection[IServable], *, codec: CodecBase, silence_s: float | None = None) -> None:
@@ -82,6 +104,7 @@ class _Connection(H2Protocol):
         self._silence_s = silence_s
         self._heard = True
         self._asked = False
+        self._unused = False
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -111,14 +134,24 @@ class _Connection(H2Protocol):
             self.connection.flush()
             self.processor.close("the server stops")
 
+    def _is_unused(self) -> bool:
+        return self.is_open() and not self.connection._connection.open_inbound_streams
+
     def _wait(self) -> None:
         if self._silence_s is not None:
             self._timer = asyncio.get_running_loop().call_later(self._silence_s, self._look)
 
     def _look(self) -> None:
-        """After each span of time: fine if the peer said something, else ask, else drop what cannot be reached."""
+        """After each span of time: fine if the peer said something, else ask, else drop what cannot be reached.
+
+        What has no stream now, as the last time, is of no use: nobody shall hold connections who may not have streams.
+        """
         if self._transport is None:
             return
+        if self._is_unused() and self._unused:
+            self.hang_up()
+            return
+        self._unused = self._is_unused()
         if self._heard:
             self._heard = self._asked = False
         elif not self._asked:

@@ -26,7 +26,7 @@ from h2.exceptions import StreamClosedError
 from tripylon.errors import StartError, TripylonError
 from tripylon.xds.cache import Group, Session
 from tripylon.xds.codec import RawCodec
-from tripylon.xds.connections import TrackingServer
+from tripylon.xds.connections import TrackingServer, receive
 from tripylon.xds.tls import Certificate
 
 if TYPE_CHECKING:
@@ -34,12 +34,17 @@ if TYPE_CHECKING:
 
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 _FIRST_REQUEST_S = 10.0
+_FIRST_REQUEST_BYTES, _REQUEST_BYTES = 4 << 20, 64 << 20
+"""How long a request may be: the first one, which has some 100 bytes for each cluster that a proxy has, and others."""
 
 Authorise = Callable[["Node", Mapping[str, str]], Awaitable[str]]
 """Says why a stream is refused, by its node and the metadata that came with it; an empty text lets it in.
 
 A TripylonError means that it cannot be told now: the proxy is asked to try again.
 """
+
+Admit = Callable[[Mapping[str, str]], Awaitable[str]]
+"""The same by the metadata alone, before anything is read."""
 
 
 class Service(Protocol):
@@ -55,21 +60,23 @@ class Service(Protocol):
 class XdsServer:
     """Serves groups to proxies. `select_group` gets the node of a new stream; None refuses it.
 
-    `authorise` is asked before. `services` are served besides. `stop` bounds its waiting by `stop_s` seconds; over TCP
-    a peer that says nothing for `silence_s` seconds is asked for a sign of life, and given up after as long again.
+    `admit` and `authorise` are asked before. `services` are served besides. `stop` bounds its waiting by `stop_s`
+    seconds; over TCP a peer that says nothing for `silence_s` seconds is asked for a sign of life, and is given up
+    after as long again, as is one that has no stream for so long.
     """
 
     def __init__(
         self,
         select_group: Callable[[Node], Group | None],
         *,
+        admit: Admit | None = None,
         authorise: Authorise | None = None,
         services: Collection[Service] = (),
         stop_s: float = 2.0,
         silence_s: float = 15.0,
     ) -> None:
         self._select_group = select_group
-        self._authorise = authorise
+        self._admit, self._authorise = admit, authorise
         self._services = tuple(services)
         self._stop_s = stop_s
         self._silence_s = silence_s
@@ -135,12 +142,14 @@ class XdsServer:
         }
 
     async def _serve(self, call: Call[bytes, bytes]) -> None:
+        if self._admit is not None:
+            await _check(self._admit(_metadata(call)))
         first = await _first_request(call)
         if first is None or self._stopping:
             return
         request = _decode(first)
         if self._authorise is not None:
-            await _check(self._authorise, request.node, call)
+            await _check(self._authorise(request.node, _metadata(call)))
         group = self._select_group(request.node)
         if group is None:
             raise GRPCError(Status.NOT_FOUND, f"no configuration for node {request.node.id!r}")
@@ -186,15 +195,18 @@ async def _first_request(call: Call[bytes, bytes]) -> bytes | None:
     """The request that says who asks; a peer that sends none holds the stream for a bounded time only."""
     try:
         async with asyncio.timeout(_FIRST_REQUEST_S):
-            return await call.recv_message()
+            return await receive(call, _FIRST_REQUEST_BYTES)
     except TimeoutError:
         raise GRPCError(Status.DEADLINE_EXCEEDED, "no request came") from None
 
 
-async def _check(authorise: Authorise, node: Node, call: Call[bytes, bytes]) -> None:
-    metadata = {key: value for key, value in (call.metadata or {}).items() if isinstance(value, str)}
+def _metadata(call: Call[bytes, bytes]) -> dict[str, str]:
+    return {key: value for key, value in (call.metadata or {}).items() if isinstance(value, str)}
+
+
+async def _check(answer: Awaitable[str]) -> None:
     try:
-        refusal = await authorise(node, metadata)
+        refusal = await answer
     except TripylonError as error:
         raise GRPCError(Status.UNAVAILABLE, f"cannot tell who asks: {error}") from error
     if refusal:
@@ -202,7 +214,7 @@ async def _check(authorise: Authorise, node: Node, call: Call[bytes, bytes]) -> 
 
 
 async def _read(call: Call[bytes, bytes], session: Session) -> None:
-    async for message in call:
+    while (message := await receive(call, _REQUEST_BYTES)) is not None:
         session.receive(_decode(message))
 
 
