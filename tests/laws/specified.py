@@ -51,6 +51,8 @@ class Winner(NamedTuple):
 
     route: Manifest
     place: int
+    match: Manifest
+    """The match that holds, of those of the rule the first in precedence."""
 
     @property
     def rule(self) -> Manifest:
@@ -60,6 +62,10 @@ class Winner(NamedTuple):
     def name(self) -> str:
         metadata = self.route["metadata"]
         return f"{self.route['kind']} {metadata['namespace']}/{metadata['name']} {self.place}"
+
+
+Ranks = Callable[[Manifest, Asked], Iterator[tuple[Rank, Manifest]]]
+"""The matches of a rule that hold, with their places in the kind's own order: the greater, the earlier."""
 
 
 class Reading:
@@ -90,7 +96,7 @@ class Reading:
         winners = self.winners(rightful, host, asked)
         if not winners:
             return frozenset({"404"})
-        return frozenset(answer for winner in winners for answer in self._outcomes(winner, asked.port))
+        return frozenset(answer for winner in winners for answer in self._outcomes(winner, asked))
 
     def winners(self, listener: Listener, host: str, asked: Asked) -> list[Winner]:
         """The rules that may answer: the best one, or the best of either kind when both kinds have its hostname."""
@@ -125,19 +131,19 @@ class Reading:
             for parent in route["spec"]["parentRefs"]
         )
 
-    def _outcomes(self, winner: Winner, port: int) -> Iterator[str]:
+    def _outcomes(self, winner: Winner, asked: Asked) -> Iterator[str]:
         for one in winner.rule.get("filters", ()):
             if one["type"] == "RequestRedirect":
                 redirect = one["requestRedirect"]
-                yield f"{redirect.get('statusCode', 302)} to {redirect['hostname']}:{port}"
+                yield f"{redirect.get('statusCode', 302)} to {redirect['hostname']}:{asked.port}"
                 return
         shares = [each for each in winner.rule.get("backendRefs", ()) if each.get("weight", 1)]
         if not shares:
             yield f"500 by {winner.name}"
         for each in shares:
-            yield self._share(winner, each)
+            yield from self._share(winner, each, asked)
 
-    def _share(self, winner: Winner, backend: Manifest) -> str:
+    def _share(self, winner: Winner, backend: Manifest, asked: Asked) -> Iterator[str]:
         """What the part of the requests gets that goes to one backend."""
         source, kind = winner.route["metadata"]["namespace"], winner.route["kind"]
         space = backend.get("namespace", source)
@@ -148,7 +154,8 @@ class Reading:
         )
         exists = any(each["kind"] == "Service" and key(each) == (space, backend["name"]) for each in self.objects)
         if not granted or not exists or backend.get("kind", "Service") != "Service":
-            return f"500 by {winner.name}"
+            yield f"500 by {winner.name}"
+            return
         ready = any(
             each["kind"] == "EndpointSlice"
             and each["metadata"]["namespace"] == space
@@ -156,7 +163,27 @@ class Reading:
             and each["endpoints"]
             for each in self.objects
         )
-        return f"{backend['name']} by {winner.name}" if ready else f"503 by {winner.name}"
+        if not ready:
+            yield f"503 by {winner.name}"
+            return
+        query = "&".join(f"{name}={value}" for name, value in asked.query)
+        for path in rewritten(winner, asked.path):
+            yield f"{backend['name']} got {path}{'?' + query if query else ''} by {winner.name}"
+
+
+def rewritten(winner: Winner, path: str) -> set[str]:
+    """What a backend may get to see for a path (HTTPPathModifier)."""
+    changes = [each["urlRewrite"]["path"] for each in winner.rule.get("filters", ()) if each["type"] == "URLRewrite"]
+    if not changes:
+        return {path}
+    if changes[0]["type"] == "ReplaceFullPath":
+        return {changes[0]["replaceFullPath"]}
+    prefix, new = winner.match["path"]["value"], changes[0]["replacePrefixMatch"]
+    rest, start = path[len(prefix.rstrip("/")) :], new.rstrip("/")
+    found = {start + rest or "/"}
+    if start and ((not rest and new.endswith("/")) or (rest == "/" and prefix == "/")):
+        found |= {start, f"{start}/"}  # of the whole path being replaced the text's table does not show these
+    return found
 
 
 def key(manifest: Manifest) -> tuple[str, str]:
@@ -214,14 +241,16 @@ def matching(route: Manifest, host: str, asked: Asked) -> Iterator[tuple[Rank, W
     if not own:
         return
     kind, labels = max(map(specificity, own))
-    ranks: Callable[[Manifest, Asked], Iterator[Rank]] = grpc_ranks if route["kind"] == "GRPCRoute" else http_ranks
+    ranks: Callable[[Manifest, Asked], Iterator[tuple[Rank, Manifest]]] = (
+        grpc_ranks if route["kind"] == "GRPCRoute" else http_ranks
+    )
     for index, rule in enumerate(route["spec"]["rules"]):
-        for rank in ranks(rule, asked):
+        for rank, match in ranks(rule, asked):
             age = (route["metadata"]["creationTimestamp"], *key(route))
-            yield ((-kind, -labels), tuple(-part for part in rank), age, index), Winner(route, index)
+            yield ((-kind, -labels), tuple(-part for part in rank), age, index), Winner(route, index, match)
 
 
-def http_ranks(rule: Manifest, asked: Asked) -> Iterator[Rank]:
+def http_ranks(rule: Manifest, asked: Asked) -> Iterator[tuple[Rank, Manifest]]:
     """For each match that holds: exact path, longest prefix, method, number of headers, number of parameters.
 
     Regular expressions stand between exact paths and prefixes, the longer one first: the text leaves that to us.
@@ -245,10 +274,11 @@ def http_ranks(rule: Manifest, asked: Asked) -> Iterator[Rank]:
             and fields(query, list(asked.query), str)
         ):
             different = len({each["name"].lower() for each in headers})
-            yield kind, len(value), "method" in match, different, len({each["name"] for each in query})
+            rank = (kind, len(value), "method" in match, different, len({each["name"] for each in query}))
+            yield rank, match
 
 
-def grpc_ranks(rule: Manifest, asked: Asked) -> Iterator[Rank]:
+def grpc_ranks(rule: Manifest, asked: Asked) -> Iterator[tuple[Rank, Manifest]]:
     """For each match that holds: characters of the service, of the method, number of headers."""
     service, _, method = asked.path.removeprefix("/").partition("/")
     for match in _matches(rule):
@@ -261,7 +291,7 @@ def grpc_ranks(rule: Manifest, asked: Asked) -> Iterator[Rank]:
             and fields(headers, [(name.lower(), text) for name, text in asked.headers], str.lower)
         ):
             different = len({each["name"].lower() for each in headers})
-            yield len(wanted.get("service", "")), len(wanted.get("method", "")), different
+            yield (len(wanted.get("service", "")), len(wanted.get("method", "")), different), match
 
 
 def _matches(rule: Manifest) -> list[Manifest]:

@@ -33,6 +33,7 @@ VALUES = ("1", "2", "ab", "a.b")
 VALUE_REGEXES = ("[12]", "a.*", "\\d", "a.b")
 CALLS = (("shop.Cart", "shop.CartBig", "other.Service"), ("Add", "AddAll", "Get"))
 AGES = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z")
+REPLACED = ("/new", "/new/", "", "/", "/a/b")
 CODES = (301, 302, 303, 307, 308)
 
 
@@ -197,7 +198,19 @@ def _http_rule(random: Random, name: str) -> Manifest:
         host = name.lower().replace(" ", "-").replace("/", "-") + ".example.net"
         redirect = {"hostname": host, "statusCode": random.choice(CODES)}
         return rule | {"filters": [{"type": "RequestRedirect", "requestRedirect": redirect}]}
-    return rule | _answered(random, name)
+    rule |= _answered(random, name)
+    if random.random() < 0.25:
+        rule["filters"] = [*rule["filters"], _rewrite(random, rule["matches"])]
+    return rule
+
+
+def _rewrite(random: Random, matches: list[Manifest]) -> Manifest:
+    """Another path for the backend; a prefix can only be replaced where one is matched."""
+    whole = {"type": "ReplaceFullPath", "replaceFullPath": random.choice(("/new", "/a/b/"))}
+    one = matches[0].get("path", {}) if len(matches) == 1 else {}
+    if one.get("type") == "PathPrefix" and random.random() < 0.8:
+        whole = {"type": "ReplacePrefixMatch", "replacePrefixMatch": random.choice(REPLACED)}
+    return {"type": "URLRewrite", "urlRewrite": {"path": whole}}
 
 
 def _http_match(random: Random) -> Manifest:

@@ -33,7 +33,9 @@ class Heard(NamedTuple):
         if "location" in self.headers:
             return f"{status} to {self.headers['location'].split('/')[2]}"
         who = f" by {self.headers['x-rule']}" if "x-rule" in self.headers else ""
-        return self.headers.get("x-backend", status) + who
+        if "x-backend" not in self.headers:
+            return status + who
+        return f"{self.headers['x-backend']} got {self.headers['x-target']}{who}"
 
 
 # --- The client ----------------------------------------------------------------------------------------------------
@@ -120,12 +122,12 @@ async def _skip(reader: asyncio.StreamReader, headers: dict[str, str]) -> None:
 
 
 class Backend(asyncio.Protocol):
-    """Answers everything with 200 and its name."""
+    """Answers everything with 200, its name and the target of the request."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._plain = f"HTTP/1.1 200 OK\r\nx-backend: {name}\r\ncontent-length: 0\r\n\r\n".encode()
         self._http2: h2.connection.H2Connection | None = None
+        self._targets: dict[int, str] = {}
         self._waiting = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -134,20 +136,32 @@ class Backend(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._http2 is None and data.startswith(_PREFACE):
-            self._http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+            self._http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
             self._http2.initiate_connection()
         if self._http2 is None:
             self._waiting += data
             *heads, self._waiting = self._waiting.split(b"\r\n\r\n")
-            self._transport.write(self._plain * len(heads))
+            self._transport.write(b"".join(map(self._answer, heads)))
         else:
             self._speak_http2(self._http2, data)
 
+    def _answer(self, head: bytes) -> bytes:
+        _, target, _ = head.split(b" ", 2)
+        return b"HTTP/1.1 200 OK\r\nx-backend: %b\r\nx-target: %b\r\ncontent-length: 0\r\n\r\n" % (
+            self._name.encode(),
+            target,
+        )
+
     def _speak_http2(self, http2: h2.connection.H2Connection, data: bytes) -> None:
         for event in http2.receive_data(data):
-            if isinstance(event, h2.events.StreamEnded):
+            if isinstance(event, h2.events.RequestReceived) and event.headers is not None:
+                fields = {bytes(name): bytes(value).decode() for name, value in event.headers}
+                self._targets[event.stream_id or 0] = fields[b":path"]
+            elif isinstance(event, h2.events.StreamEnded):
+                target = self._targets.pop(event.stream_id)
                 headers = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "0")]
-                http2.send_headers(event.stream_id, [*headers, ("x-backend", self._name)], end_stream=True)
+                headers += [("x-backend", self._name), ("x-target", target)]
+                http2.send_headers(event.stream_id, headers, end_stream=True)
         self._transport.write(http2.data_to_send())
 
 

@@ -165,8 +165,7 @@ def _codes(status: int, rest: str) -> tuple[int, ...]:
 def _sort(answered: str) -> str:
     if " to " in answered:
         return "a redirect"
-    status, _, rule = answered.partition(" by ")
-    return "a backend" if rule and not status.startswith(("grpc", "5")) else status
+    return "a backend" if " got " in answered else answered.partition(" by ")[0]
 
 
 # --- Telling -------------------------------------------------------------------------------------------------------
