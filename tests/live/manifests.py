@@ -29,11 +29,13 @@ VERSIONS = {
     "TLSRoute": f"{GATEWAY_GROUP}/v1",
     "TCPRoute": f"{GATEWAY_GROUP}/v1",
     "UDPRoute": f"{GATEWAY_GROUP}/v1",
+    "Ingress": "networking.k8s.io/v1",
+    "IngressClass": "networking.k8s.io/v1",
     "ReferenceGrant": f"{GATEWAY_GROUP}/v1",
     "EndpointSlice": "discovery.k8s.io/v1",
     "Backend": "gateway.tripylon.dev/v1alpha1",
 }
-CLUSTER_KINDS = frozenset({"Namespace", "GatewayClass"})
+CLUSTER_KINDS = frozenset({"Namespace", "GatewayClass", "IngressClass"})
 DEFAULT_NAMESPACE = "infra"
 FIRST_REAL_PORT = 10_000
 BASE = Path(__file__).with_name("base.yaml")

@@ -164,13 +164,14 @@ def _on_listener(gateway: Name, listener: Listener, what: str, words: str) -> Fi
             field="spec.addresses",
         )
     taken = any(sign in words for sign in _CANNOT_BIND)
+    field = f"spec.listeners[{listener.place}]" + (".port" if taken else "")
     return Finding(
         object=holder,
         condition="Programmed",
         reason="PortUnavailable" if taken else "Invalid",
         message=f"Listener `{listener.name}` of {holder.kind} `{holder.key}` {what}: {words}",
         hint="Free the port, or use another" if taken else "Envoy goes on with what it had before",
-        field=f"spec.listeners[{listener.place}]" + (".port" if taken else ""),
+        field="spec.tls" if holder.kind == "Ingress" else field,
         listener=listener.name,
     )
 

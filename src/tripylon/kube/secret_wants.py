@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tripylon.api.gateway import Gateway
+from tripylon.api.ingress import INGRESS_GROUP, Ingress
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import GATEWAY_GROUP, Resource
 from tripylon.api.own import OWN_GROUP, Backend, BackendCAReference
@@ -19,10 +20,11 @@ from tripylon.api.refs import LocalObjectReference, ObjectReference, SecretObjec
 from tripylon.api.x_backends import X_GROUP, XBackend
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.ingress_places import CERTIFICATES_BY_GATEWAY, INGRESS_PLACES
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.model.policy_ancestors import ANCESTORS, X_BACKEND_ANCESTORS
-from tripylon.values import Ref
-from tripylon.world.world import BACKEND_TLS_POLICIES, BACKENDS, GATEWAYS, LISTENER_SETS, X_BACKENDS
+from tripylon.values import Name, Ref
+from tripylon.world.world import BACKEND_TLS_POLICIES, BACKENDS, GATEWAYS, INGRESSES, LISTENER_SETS, X_BACKENDS
 
 _Reference = SecretObjectReference | ObjectReference | LocalObjectReference | BackendCAReference
 
@@ -55,6 +57,8 @@ class SecretWants:
         for name in changes.keys(X_BACKENDS) | changes.keys(X_BACKEND_ANCESTORS):
             reached = graph.get(X_BACKENDS, name) if graph.get(X_BACKEND_ANCESTORS, name) else None
             differs |= self._take(Ref(X_GROUP, "XBackend", *name), reached)
+        for name, ingress in _ingresses(graph, changes):
+            differs |= self._take(Ref(INGRESS_GROUP, "Ingress", *name), ingress)
         for name in changes.keys(BACKENDS):
             differs |= self._take(Ref(OWN_GROUP, "Backend", *name), graph.get(BACKENDS, name))
         return differs
@@ -77,12 +81,33 @@ class SecretWants:
         return differs
 
 
+def _ingresses(graph: Graph, changes: Changes) -> Iterator[tuple[Name, Ingress | None]]:
+    """Every Ingress that a change may concern; None for one that adds no listener to a gateway of ours."""
+    names = set(changes.keys(INGRESSES) | changes.keys(INGRESS_PLACES))
+    for gateway in changes.keys(GATEWAY_PLANS):
+        names.update(place.name for place in graph.group(CERTIFICATES_BY_GATEWAY, gateway))
+    holders: dict[Name, set[Ref]] = {}
+    for name in names:
+        place, source = graph.get(INGRESS_PLACES, name), Ref(INGRESS_GROUP, "Ingress", *name)
+        for gateway in place.gateways if place is not None and place.certificates else ():
+            if gateway not in holders:
+                plan = graph.get(GATEWAY_PLANS, gateway)
+                holders[gateway] = {listener.holder for listener in plan.listeners} if plan is not None else set()
+            if source in holders[gateway]:
+                yield name, graph.get(INGRESSES, name)
+                break
+        else:
+            yield name, None
+
+
 def _named(resource: Resource) -> Iterator[Ref]:
     namespace = resource.metadata.namespace
     for ref in _references(resource):
         if (ref.group, ref.kind or "Secret") == ("", "Secret"):
             elsewhere = ref.namespace if isinstance(ref, SecretObjectReference | ObjectReference) else ""
             yield Ref("", "Secret", elsewhere or namespace, ref.name)
+    if isinstance(resource, Ingress):
+        yield from (Ref("", "Secret", namespace, each.secret_name) for each in resource.spec.tls if each.secret_name)
     if isinstance(resource, Backend) and resource.spec.tls is not None and resource.spec.tls.secret_ref is not None:
         yield Ref("", "Secret", namespace, resource.spec.tls.secret_ref.name)
 

@@ -1,8 +1,8 @@
-"""Which listeners a gateway has: its own, then those of the ListenerSets that it admits.
+"""Which listeners a gateway has: its own, those of the ListenerSets that it admits, those of Ingresses' certificates.
 
 The order is the one in which they are merged (Gateway API, ListenerSet): the Gateway's own, then older sets before
-younger ones, then sets by name. The invariant: everything that is judged by order is judged along this list. Read
-`conflicts.py` next.
+younger ones, then sets by name, then Ingresses likewise. The invariant: everything that is judged by order is judged
+along this list. Read `conflicts.py` next.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from tripylon.api.gateway import Gateway, Listener, ListenerNamespaces, RouteNam
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Read
+from tripylon.model.ingress_places import CERTIFICATES_BY_GATEWAY, IngressListeners, IngressPlace, listeners_of
 from tripylon.model.namespaces import allows
 from tripylon.model.plan import Namespaces
+from tripylon.values import Name
 from tripylon.world.world import LISTENER_SETS_BY_GATEWAY
+
+HTTPS_PORT = 443
+"""Where certificates of Ingresses are presented if a Gateway has no HTTPS listener of its own."""
 
 
 class Entry(NamedTuple):
@@ -51,7 +56,26 @@ class Entry(NamedTuple):
 def entries(read: Read, gateway: Gateway) -> tuple[Entry, ...]:
     """Every listener of a gateway, in the order of merging."""
     holders: tuple[Gateway | ListenerSet, ...] = (gateway, *admitted(read, gateway))
-    return tuple(Entry(holder, spec, place) for holder in holders for place, spec in enumerate(holder.spec.listeners))
+    written = [Entry(holder, spec, place) for holder in holders for place, spec in enumerate(holder.spec.listeners)]
+    return (*written, *_of_ingresses(read, gateway, written))
+
+
+def _of_ingresses(read: Read, gateway: Gateway, written: list[Entry]) -> Iterator[Entry]:
+    """HTTPS listeners for the certificates of Ingresses, on the port of the Gateway's own; the oldest has a host."""
+    there = [each for each in written if each.spec.protocol in ("HTTPS", "TLS")]
+    port = next((each.spec.port for each in there if each.spec.protocol == "HTTPS"), HTTPS_PORT)
+    taken = {each.hostname for each in there if each.spec.port == port}
+    for place in sorted(read.lookup(CERTIFICATES_BY_GATEWAY, gateway.key), key=_age_of_ingress):
+        if not admits_from(read, gateway, place.name.namespace):
+            continue
+        holder = listeners_of(place, gateway.key, port, without=frozenset(taken))
+        if holder is not None:
+            yield from (Entry(holder, spec, index) for index, spec in enumerate(holder.spec.listeners))
+            taken |= {spec.hostname for spec in holder.spec.listeners}
+
+
+def _age_of_ingress(place: IngressPlace) -> tuple[bool, str, Name]:
+    return (not place.created, place.created, place.name)
 
 
 def admitted(read: Read, gateway: Gateway) -> tuple[ListenerSet, ...]:
@@ -63,11 +87,16 @@ def admitted(read: Read, gateway: Gateway) -> tuple[ListenerSet, ...]:
 
 
 def admits(read: Read, gateway: Gateway, set_: ListenerSet) -> bool:
-    """Whether a Gateway lets a ListenerSet of that namespace in (Gateway API, Gateway.spec.allowedListeners)."""
+    """Whether a Gateway lets a ListenerSet in (Gateway API, Gateway.spec.allowedListeners)."""
+    return admits_from(read, gateway, set_.metadata.namespace)
+
+
+def admits_from(read: Read, gateway: Gateway, namespace: str) -> bool:
+    """Whether a Gateway lets in listeners of a namespace: those of ListenerSets, and of Ingresses' certificates."""
     if gateway.spec.allowed_listeners is None:
         return False
     namespaces = chosen(gateway.spec.allowed_listeners.namespaces)
-    return allows(read, namespaces, gateway.metadata.namespace, set_.metadata.namespace)
+    return allows(read, namespaces, gateway.metadata.namespace, namespace)
 
 
 def chosen(namespaces: RouteNamespaces | ListenerNamespaces) -> Namespaces:
@@ -111,9 +140,16 @@ def about_listener(
         reason=reason,
         message=f"Listener `{entry.spec.name}` of {holder.ref.kind} `{holder.key}` {what}",
         hint=hint,
-        field=f"spec.listeners[{entry.place}]" + (f".{field}" if field else ""),
+        field=_field(entry, field),
         listener=entry.spec.name,
     )
+
+
+def _field(entry: Entry, field: str) -> str:
+    """A field of a listener in its holder; of an Ingress it is the certificate that the listener is there for."""
+    if isinstance(entry.holder, IngressListeners):
+        return f"spec.tls[{entry.holder.places[entry.place]}]"
+    return f"spec.listeners[{entry.place}]" + (f".{field}" if field else "")
 
 
 def by_port(listeners: tuple[Entry, ...]) -> Iterator[tuple[Entry, ...]]:

@@ -14,7 +14,7 @@ from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.gateways import DEFAULT_GATEWAYS, is_ours
-from tripylon.model.ingress_places import INGRESS_PLACES, IngressPlace
+from tripylon.model.ingress_places import INGRESS_PLACES, IngressPlace, certificates_of
 from tripylon.model.options import Options
 from tripylon.values import Built, Name
 from tripylon.world.world import GATEWAYS, INGRESS_CLASSES, INGRESSES
@@ -44,7 +44,8 @@ def place_ingress(read: Read, name: Name, options: Options) -> Built[IngressPlac
     class_ = _class_of(read, ingress)
     if not (options.standalone if class_ is None else _is_class_of_ours(class_, options)):
         return None
-    return Built(IngressPlace(name, ingress.metadata.creation_timestamp, _gateways(read, class_)))
+    created = ingress.metadata.creation_timestamp
+    return Built(IngressPlace(name, created, _gateways(read, class_), certificates_of(ingress)))
 
 
 def _is_class_of_ours(class_: IngressClass, options: Options) -> bool:

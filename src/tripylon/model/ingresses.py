@@ -19,6 +19,7 @@ from tripylon.graph import Index, Read
 from tripylon.model.backends import Fault, resolve
 from tripylon.model.client_certificates import clusters_of, reached_by
 from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.ingress_certificates import unpresented
 from tripylon.model.ingress_places import INGRESS_PLACES, IngressPlace
 from tripylon.model.listeners import owner
 from tripylon.model.namespaces import allows
@@ -63,6 +64,7 @@ def plan_ingress(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
         gateway = read.get(GATEWAY_PLANS, name)
         if gateway is not None:
             listeners = _listeners(read, ingress, gateway, hostnames, findings)
+            findings.extend(unpresented(read, ingress, gateway, listeners))
             parents.append(ParentPlan(index, name, tuple(listener.id for listener in listeners)))
             for listener in listeners:
                 attachments.update(dict.fromkeys(_attachments(gateway, listener, hostnames)))

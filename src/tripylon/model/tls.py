@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tripylon.api.core import Secret
 from tripylon.api.gateway import Gateway
+from tripylon.api.ingress import Ingress
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Graph, Index, Read, Table
@@ -39,7 +40,7 @@ from tripylon.pem import read_certificates, written
 from tripylon.values import Built, Name, Ref, intersect_hostnames
 from tripylon.world.grants import may_refer
 from tripylon.world.withheld import absence_of
-from tripylon.world.world import GATEWAYS, LAST_GOOD_SECRETS, LISTENER_SETS, SECRETS
+from tripylon.world.world import GATEWAYS, INGRESSES, LAST_GOOD_SECRETS, LISTENER_SETS, SECRETS
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _RSA_BITS = 2048
@@ -58,6 +59,11 @@ def _secrets_named(name: Name, holder: Gateway | ListenerSet) -> Iterable[Name]:
 
 GATEWAYS_BY_SECRET: Index[Name, Name, Gateway] = Index("gateways by secret", GATEWAYS, _secrets_named)
 SETS_BY_SECRET: Index[Name, Name, ListenerSet] = Index("listenersets by secret", LISTENER_SETS, _secrets_named)
+INGRESSES_BY_SECRET: Index[Name, Name, Ingress] = Index(
+    "ingresses by secret",
+    INGRESSES,
+    lambda name, ingress: (Name(name.namespace, each.secret_name) for each in ingress.spec.tls if each.secret_name),
+)
 CERTIFICATES: Table[Name, Certificate] = Table("certificates")
 GATEWAY_TLS: Table[Name, GatewayTls] = Table("gateway tls")
 TLS_BY_SECRET: Index[Name, Name, GatewayTls] = Index(
@@ -68,7 +74,7 @@ TLS_BY_SECRET: Index[Name, Name, GatewayTls] = Index(
 def derives() -> tuple[Derive[Name, Any], ...]:
     """The steps from Secrets and gateway plans to what each listener presents, in order."""
     return (
-        Derive(CERTIFICATES, (GATEWAYS_BY_SECRET, SETS_BY_SECRET), _certificate),
+        Derive(CERTIFICATES, (GATEWAYS_BY_SECRET, SETS_BY_SECRET, INGRESSES_BY_SECRET), _certificate),
         Derive(GATEWAY_TLS, (GATEWAY_PLANS,), _gateway_tls),
     )
 
