@@ -27,4 +27,5 @@ def absence_of(read: Read, target: Ref, hint: str) -> Absence:
     remedy = read.get(WITHHELD_SECRETS, target.key) if target.kind == "Secret" else None
     if remedy is None:
         return Absence("does not exist", hint)
-    return Absence("may not be read by the controller", f"By a Role, {remedy}, to the controller's ServiceAccount")
+    grant = f"{remedy[0].upper()}{remedy[1:]}, to the controller's ServiceAccount by a Role"
+    return Absence("may not be read by the controller", grant)
