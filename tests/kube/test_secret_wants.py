@@ -149,3 +149,19 @@ def test_certificates_of_listener_sets_that_are_let_in() -> None:
     assert followed.names == ["shop/cert"]
     assert followed.delete("Gateway", "open")
     assert followed.names == []
+
+
+def test_certificates_of_ingresses_that_add_listeners() -> None:
+    followed = Followed()
+    open_gateway = gateway("edge", {"name": "cert"})
+    open_gateway["spec"] |= {"defaultScope": "All"}
+    own = _object("IngressClass", "ours", {"controller": "gateway.tripylon.dev/controller"}, namespace="")
+    spec = {"tls": [{"hosts": ["a.example.com"], "secretName": "shown"}], "rules": [{"host": "a.example.com"}]}
+    mine = _object("Ingress", "mine", {"ingressClassName": "ours", **spec})
+    followed.put(open_gateway, own, mine, _object("Ingress", "foreign", {"ingressClassName": "others", **spec}))
+    assert followed.names == ["shop/cert"], "the Gateway lets nobody add listeners"
+    admitting = {**open_gateway, "spec": open_gateway["spec"] | {"allowedListeners": {"namespaces": {"from": "Same"}}}}
+    assert followed.put(admitting)
+    assert followed.names == ["shop/cert", "shop/shown"]
+    assert followed.delete("Ingress", "mine")
+    assert followed.names == ["shop/cert"]

@@ -66,6 +66,7 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
     tls.TLS_BY_SECRET,
     client_certificates.GATEWAYS_WITH_CLIENT,
     policy_ancestors.ROUTES_BY_SERVICE,
+    policy_ancestors.INGRESSES_BY_SERVICE,
     policy_ancestors.ROUTES_BY_X_BACKEND,
     backends.ROUTES_BY_CLUSTER,
     route_plans.LISTENERS_BY_CLUSTER,

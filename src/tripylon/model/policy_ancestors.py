@@ -10,16 +10,18 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tripylon.api.filters import GRPCRouteFilter, HTTPRouteFilter
+from tripylon.api.ingress import INGRESS_GROUP, Ingress
 from tripylon.api.refs import BackendObjectReference
 from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.api.x_backends import X_GROUP
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
+from tripylon.model.ingress_places import INGRESS_PLACES
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.stream_plans import STREAM_ROUTES
 from tripylon.values import Built, Name, Ref
 from tripylon.world.grants import may_refer
-from tripylon.world.world import BACKEND_TLS_POLICIES, ROUTES, X_BACKENDS, Route
+from tripylon.world.world import BACKEND_TLS_POLICIES, INGRESSES, ROUTES, X_BACKENDS, Route
 
 
 def services_of(ref: Ref, route: Route) -> Iterable[Name]:
@@ -59,7 +61,14 @@ def _of_filters(filters: Iterable[HTTPRouteFilter | GRPCRouteFilter]) -> Iterato
             yield each.external_auth.backend_ref
 
 
+def _services_of_ingress(name: Name, ingress: Ingress) -> Iterable[Name]:
+    paths = (path for rule in ingress.spec.rules if rule.http is not None for path in rule.http.paths)
+    backends = (ingress.spec.default_backend, *(path.backend for path in paths))
+    return (Name(name.namespace, each.service.name) for each in backends if each is not None and each.service)
+
+
 ROUTES_BY_SERVICE: Index[Name, Ref, Route] = Index("routes by service", ROUTES, services_of)
+INGRESSES_BY_SERVICE: Index[Name, Name, Ingress] = Index("ingresses by service", INGRESSES, _services_of_ingress)
 ROUTES_BY_X_BACKEND: Index[Name, Ref, Route] = Index("routes by xbackend", ROUTES, x_backends_of)
 ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of backend tls policies")
 """By BackendTLSPolicy: the Gateways that it concerns, sorted."""
@@ -84,10 +93,18 @@ def find_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] |
     for target in policy.spec.target_refs:
         if (target.group, target.kind) == ("", "Service"):
             service = Name(name.namespace, target.name)
-            for route in read.members(ROUTES_BY_SERVICE, service):
+            for route in users(read, service):
                 if may_refer(read, route, Ref("", "Service", *service)):
                     found.update(_gateways(read, route, originating=True))
     return Built(tuple(sorted(found)))
+
+
+def users(read: Read, service: Name) -> Iterator[Ref]:
+    """The routes, and the Ingresses of ours, that refer to a Service."""
+    yield from read.members(ROUTES_BY_SERVICE, service)
+    for name in read.members(INGRESSES_BY_SERVICE, service):
+        if read.get(INGRESS_PLACES, name) is not None:
+            yield Ref(INGRESS_GROUP, "Ingress", *name)
 
 
 def find_x_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] | None:

@@ -13,7 +13,7 @@ from tripylon.api.meta import Resource
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.options import Options
-from tripylon.model.policy_ancestors import ROUTES_BY_SERVICE
+from tripylon.model.policy_ancestors import users
 from tripylon.model.slices import can_be_sent
 from tripylon.values import Built, Name
 from tripylon.world.world import ENDPOINT_SLICES, SERVICES
@@ -83,7 +83,7 @@ def judge_service(read: Read, name: Name) -> Built[bool, Finding] | None:
 
 
 def _is_used(read: Read, service: Service) -> bool:
-    return bool(read.count(ROUTES_BY_SERVICE, service.key))
+    return any(True for _ in users(read, service.key))
 
 
 def _unheeded(service: Service) -> Iterator[Finding]:
