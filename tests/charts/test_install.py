@@ -42,7 +42,12 @@ def test_files_made_from_the_charts_and_the_kinds_are_up_to_date() -> None:
 def test_it_is_what_the_chart_makes_of_the_same_choices(chosen: dict[str, Any], values: Values, namespace: str) -> None:
     made = install_manifests(**chosen, definitions=False)
     assert made[0] == {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    assert list(made[1:]) == [tool().without_helm(each) for each in objects(values, namespace=namespace)]
+    of_chart = [tool().without_helm(each) for each in objects(values, namespace=namespace)]
+    assert list(made[1:]) == sorted(of_chart, key=lambda each: each["kind"] == "Deployment")
+
+
+def test_the_controller_comes_after_all_that_its_pods_need() -> None:
+    assert [each["kind"] for each in install_manifests()][-1] == "Deployment"
 
 
 def test_every_object_is_valid() -> None:

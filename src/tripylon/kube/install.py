@@ -34,7 +34,7 @@ def install_manifests(
     replicas: int = 2,
     definitions: bool = True,
 ) -> tuple[Object, ...]:
-    """All objects in the order in which they are to be applied: namespace, definitions, then the controller's.
+    """All objects in the order in which they are to be applied: the controller last, when all that it needs is there.
 
     `image` and `proxy_image` are whole references; empty: those of the chart. `definitions` are the
     CustomResourceDefinitions of our own kinds; the Gateway API's come from that project. ValueError, with what to
@@ -51,7 +51,7 @@ def install_manifests(
         # A budget for a single replica would only keep its node from being drained.
         if placed["kind"] != "PodDisruptionBudget" or replicas > 1:
             made.append(placed)
-    return tuple(made)
+    return tuple(sorted(made, key=lambda obj: obj["kind"] == "Deployment"))
 
 
 def rendered() -> list[Object]:
