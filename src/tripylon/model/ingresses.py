@@ -46,6 +46,8 @@ INGRESSES_OF_OURS: Index[Ref, Name, IngressPlace] = Index(
 )
 _FOREIGN = re.compile(r"(^|\.)ingress\.|^(haproxy|konghq|nginx|traefik|projectcontour)\b|haproxy-ingress")
 """Domains of annotations by which other controllers are told what an Ingress has no field for."""
+_NOT_IN_PATHS = re.compile(r"[\x00-\x20?#\x7f]")
+"""What no path of a request holds; Envoy refuses some of it, with everything else of the host."""
 _MANY = 5
 """So many annotations are named in one sentence."""
 
@@ -157,7 +159,8 @@ class _Path(NamedTuple):
 def _rules(read: Read, ingress: Ingress, findings: list[Finding]) -> Iterator[RulePlan]:
     """A rule for each path; behind those of a hostname, and of all, the one that leads to the default backend."""
     index = -1
-    for index, each in enumerate(_paths(ingress)):
+    findings.extend(_never_asked_for(ingress, each) for each in _paths(ingress) if _NOT_IN_PATHS.search(each.path))
+    for index, each in enumerate(each for each in _paths(ingress) if not _NOT_IN_PATHS.search(each.path)):
         destination = _destination(read, ingress, each.backend, f"{each.field}.backend", findings)
         rank = ingress_rank(Match(each.kind, each.path))
         match = Match(each.kind, each.path, headers=_one_label(each.hostname), rank=rank)
@@ -245,6 +248,12 @@ def _port(read: Read, ingress: Ingress, service: IngressServiceBackend) -> int |
 
 
 # --- What has no effect ----------------------------------------------------------------------------------------------
+
+
+def _never_asked_for(ingress: Ingress, path: _Path) -> Finding:
+    what = f"has the path {path.path!r}, which no request has: a space, '?', '#' or a control character is in it"
+    hint = "Correct it, and write a space as %20; until then nothing is served for it"
+    return _finding(ingress, "Accepted", "UnsupportedValue", what, hint, f"{path.field}.path", severity="warning")
 
 
 def _without_paths(ingress: Ingress) -> Iterator[Finding]:
