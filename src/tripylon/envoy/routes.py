@@ -213,9 +213,10 @@ def _fraction(millionths: int) -> FractionalPercent:
 
 
 def _needs_split(destinations: tuple[Destination, ...]) -> bool:
-    """Whether some backend has filters that Envoy knows for whole routes only (all but header changes)."""
+    """Whether some backend is closed, or has filters that Envoy knows for whole routes only: all but header changes."""
     return any(
         each.broken
+        or each.filters.closed
         or each.filters.rewrite
         or each.filters.redirect
         or each.filters.mirrors
