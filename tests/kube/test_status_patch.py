@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kube.statuses import patched
 
 from tripylon.api.gateway import GatewayClassStatus, GatewayStatus
+from tripylon.api.listener_sets import ListenerSetStatus
+from tripylon.api.policies import PolicyStatus
 from tripylon.api.routes import RouteStatus
 from tripylon.api.x_backends import XBackendStatus
 from tripylon.kube.status_patch import operations
@@ -98,10 +101,12 @@ def by_type(found: list[Object]) -> dict[str, Object]:
     return {each["type"]: each for each in found}
 
 
+@pytest.mark.parametrize("kind", [GatewayStatus, ListenerSetStatus])
 @given(gateways(OWN), gateways(FOREIGN_TYPES), gateways(OWN))
 def test_a_gateway_becomes_what_is_wanted_and_foreign_conditions_stay(
-    before: Object, others: Object, wanted: Object
+    kind: type[GatewayStatus | ListenerSetStatus], before: Object, others: Object, wanted: Object
 ) -> None:
+    """Also a ListenerSet, to which the addresses are a field that nobody knows."""
     theirs = {each["name"]: [foreign(one) for one in each["conditions"]] for each in others["listeners"]}
     raw: Object = {
         "status": {
@@ -113,7 +118,7 @@ def test_a_gateway_becomes_what_is_wanted_and_foreign_conditions_stay(
             ],
         }
     }
-    made, _, whole = step(raw, GatewayStatus, wanted)
+    made, _, whole = step(raw, kind, wanted)
     status = made["status"]
     kept = [each for each in status["conditions"] if each["type"] in FOREIGN_TYPES]
     assert kept == [foreign(each) for each in others["conditions"]]
@@ -122,7 +127,7 @@ def test_a_gateway_becomes_what_is_wanted_and_foreign_conditions_stay(
         was_there = any(each["name"] == listener["name"] for each in before["listeners"])
         assert kept == (theirs.get(listener["name"], []) if was_there else [])
     if whole is not None:
-        now = msgspec.convert(status, GatewayStatus)
+        now = msgspec.convert(status, kind)
         assert _sorted(status_values(now)) == _sorted(status_values(whole))
 
 
@@ -141,6 +146,29 @@ def test_a_route_becomes_what_is_wanted_and_foreign_parents_stay(
     assert sorted(map(_entry, ours), key=key) == sorted(map(_entry, wanted), key=key) or _newer(before, wanted)
 
 
+@pytest.mark.parametrize("kind", [PolicyStatus, XBackendStatus])
+@given(parents(OURS), parents(THEIRS), parents(OURS))
+def test_foreign_ancestors_stay_on_policies_and_xbackends(
+    kind: type[PolicyStatus | XBackendStatus], before: list[Object], others: list[Object], wanted: list[Object]
+) -> None:
+    theirs = [{**_ancestor(each), "unknown": 7, "conditions": [*map(foreign, each["conditions"])]} for each in others]
+    raw: Object = {"status": {"ancestors": [*theirs[:1], *map(_ancestor, before), *theirs[1:]], "more": "kept"}}
+    made, previous, whole = step(raw, kind, {"ancestors": [*map(_ancestor, wanted)]})
+    if isinstance(previous, XBackendStatus) and not previous.ancestors:
+        return  # nothing foreign is there
+    found = made["status"]["ancestors"]
+    assert [each for each in found if each["controllerName"] == THEIRS] == theirs
+    assert made["status"]["more"] == "kept"
+    ours = [each for each in found if each["controllerName"] == OURS]
+    key = _entry_key
+    expected = before if whole is None else wanted
+    assert sorted(map(_entry, ours), key=key) == sorted((_entry(_ancestor(each)) for each in expected), key=key)
+
+
+def _ancestor(parent: Object) -> Object:
+    return {("ancestorRef" if name == "parentRef" else name): value for name, value in parent.items()}
+
+
 def _newer(before: list[Object], wanted: list[Object]) -> bool:
     """Whether what is there was made from a later generation: then it stays."""
     latest, mine = (
@@ -151,7 +179,7 @@ def _newer(before: list[Object], wanted: list[Object]) -> bool:
 
 
 def _entry(each: Object) -> Object:
-    return {**each, "conditions": by_type(each["conditions"])}
+    return {**each, "conditions": by_type(each.get("conditions", []))}
 
 
 def _entry_key(each: Object) -> str:

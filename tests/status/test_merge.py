@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from tripylon.api.gateway import GatewayStatus, ListenerStatus
+from tripylon.api.listener_sets import ListenerSetStatus
 from tripylon.api.meta import Condition
 from tripylon.api.own import BackendStatus
 from tripylon.api.policies import PolicyAncestorStatus, PolicyStatus
@@ -72,6 +73,20 @@ def test_foreign_conditions_stay_on_the_gateway_and_on_each_listener() -> None:
         ("http", (condition("Accepted", generation=2), STALE)),
         ("new", (condition("Accepted", generation=2),)),
     )
+
+
+def test_foreign_conditions_stay_on_a_listener_set_and_on_each_of_its_listeners() -> None:
+    def of(whole: GatewayStatus) -> ListenerSetStatus:
+        return ListenerSetStatus(conditions=whole.conditions, listeners=whole.listeners)
+
+    before = of(gateway((STALE, condition("Accepted")), ("http", (condition("Accepted"), STALE)), ("gone", (STALE,))))
+    wanted = of(gateway((condition("Accepted", "False"),), ("http", (condition("Accepted", "False"),))))
+    merged = merge(before, wanted, OURS)
+    assert merged == of(
+        gateway((condition("Accepted", "False"), STALE), ("http", (condition("Accepted", "False"), STALE)))
+    )
+    assert merge(merged, wanted, OURS) is None
+    assert merge(merged, None, OURS) is None, "a set that left us is not touched"
 
 
 def test_our_own_condition_that_ended_goes() -> None:

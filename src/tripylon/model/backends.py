@@ -123,8 +123,8 @@ def resolve(
             ".kind",
         )
     if target.kind == "XBackend" and target.namespace != source.namespace:
-        what = f"may not use {target}: an XBackend is for routes of its own namespace"
-        return Fault("RefNotPermitted", what, "Make one in the route's namespace", ".namespace")
+        what = f"may not use {target}: an XBackend is for its own namespace, whatever is granted"
+        return Fault("RefNotPermitted", what, f"Make one in namespace `{source.namespace}`", ".namespace")
     if not may_refer(read, source, target):
         return Fault(
             "RefNotPermitted",
