@@ -167,13 +167,13 @@ class Tracing(Part, frozen=True, gc=False, kw_only=True):
     provider: TracingProvider | None = None
     """Where spans are sent; for mode `Enabled`."""
     sampling_rate: Fraction | None = None
-    """Share of the requests that are traced where nobody decided before."""
+    """Share of the requests that are traced where nobody decided before; absent: all."""
     parent_based_sampling: ParentBasedSampling | None = None
     """Whether the decision of who sent the request holds."""
     service_name: Annotated[
         str, Text(min=1, max=253, pattern=f"^{_DottedName}$", words="letters, digits and '_', '.', ':', '/', '-'")
     ] = ""
-    """Name of the service that spans carry; empty: the proxy's own."""
+    """Name of the service that spans carry; empty: the Gateway's name and namespace with a dot between them."""
     span_name: Annotated[
         str,
         Text(

@@ -23,6 +23,7 @@ from tripylon.model.frontend_tls import CLIENT_AUTHORITIES
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
 from tripylon.model.plan import ClusterKey, ClusterPlan, FrontendKey, GatewayPlan, HostKey, RouteTable
+from tripylon.model.route_plans import TRACING
 from tripylon.model.stream_plans import SESSIONS, STREAMS, STREAMS_BY_SOCKET, StreamKey
 from tripylon.model.tls import CERTIFICATES, GATEWAY_TLS, TLS_BY_SECRET
 from tripylon.values import Built, Name, Ref
@@ -99,7 +100,8 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
         if gateway is None:
             return None
         streamed = read.lookup(STREAMS_BY_SOCKET, (key.gateway, key.port, key.udp))
-        built = listeners.listener(key, gateway, tls.listeners if tls is not None else (), streamed, options)
+        presented, traced = tls.listeners if tls is not None else (), read.get(TRACING, key.gateway)
+        built = listeners.listener(key, gateway, presented, streamed, traced, options)
         return Built(make_resource(LDS, names.listener(*key), to_bytes(built))) if built is not None else None
 
     return (

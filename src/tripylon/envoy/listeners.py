@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tripylon.envoy import cors, external_auth, names, sessions, streams
+from tripylon.envoy import cors, external_auth, names, sessions, streams, tracing
 from tripylon.envoy.access_log import access_log
 from tripylon.envoy.downstream_tls import HANDSHAKE_TIMEOUT_MS, terminate
 from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import ads, duration
-from tripylon.model.plan import GatewayPlan, RouteTable, TlsPlan
+from tripylon.model.plan import GatewayPlan, RouteTable, TlsPlan, TracingPlan
 from tripylon.model.plan import Listener as ListenerPlan
 from tripylon.model.stream_plans import StreamKey, StreamPlan
 from tripylon.pb import pack
@@ -51,6 +51,7 @@ def listener(
     gateway: GatewayPlan,
     tls: tuple[TlsPlan, ...],
     streamed: tuple[StreamPlan, ...],
+    traced: TracingPlan | None,
     options: EmitOptions,
 ) -> Listener | None:
     """The Listener of one address and port; None while none of its Gateway listeners can be served."""
@@ -69,13 +70,13 @@ def listener(
     built.address.socket_address.CopyFrom(SocketAddress(address=key.address, port_value=key.port))
     match served[0].protocol:
         case "HTTP":
-            _add_manager(built.filter_chains.add(), RouteTable(key.gateway, key.port, ""), options)
+            _add_manager(built.filter_chains.add(), RouteTable(key.gateway, key.port, ""), traced, options)
         case "TCP":
             built.filter_chains.append(streams.tcp_chain(key.gateway, served[0], streamed, options))
         case "UDP":
             streams.add_sessions(built, StreamKey(key.gateway, key.port, "UDP", served[0].id, ""), options)
         case _:
-            _add_secured(built, served, key, tls, streamed, options)
+            _add_secured(built, served, key, tls, streamed, traced, options)
             return built if built.filter_chains else None
     return built
 
@@ -86,6 +87,7 @@ def _add_secured(
     key: ListenerKey,
     tls: tuple[TlsPlan, ...],
     streamed: tuple[StreamPlan, ...],
+    traced: TracingPlan | None,
     options: EmitOptions,
 ) -> None:
     """A filter chain for each name that an HTTPS or TLS listener serves; the name that a client asks for chooses.
@@ -97,7 +99,7 @@ def _add_secured(
     passing = any(each.protocol == "TLS" for each in served)
     for each in served if ready else ():
         if each.protocol == "HTTPS" and each in ready:
-            _add_https(built.filter_chains.add(), key, each, presented[each.id], options)
+            _add_https(built.filter_chains.add(), key, each, presented[each.id], traced, options)
         elif passing:
             chains = streams.tls_chains(key.gateway, each, presented.get(each.id), streamed, options)
             built.filter_chains.extend(chains)
@@ -121,15 +123,22 @@ def serves(gateway: GatewayPlan, tls: tuple[TlsPlan, ...], table: RouteTable) ->
     )
 
 
-def _add_https(chain: FilterChain, key: ListenerKey, plan: ListenerPlan, tls: TlsPlan, options: EmitOptions) -> None:
+def _add_https(
+    chain: FilterChain,
+    key: ListenerKey,
+    plan: ListenerPlan,
+    tls: TlsPlan,
+    traced: TracingPlan | None,
+    options: EmitOptions,
+) -> None:
     chain.name = plan.id
     if plan.hostname:
         chain.filter_chain_match.server_names.append(plan.hostname)
     terminate(chain, tls, alpn=("h2", "http/1.1"))
-    _add_manager(chain, plan.table(key.gateway), options)
+    _add_manager(chain, plan.table(key.gateway), traced, options)
 
 
-def _add_manager(chain: FilterChain, table: RouteTable, options: EmitOptions) -> None:
+def _add_manager(chain: FilterChain, table: RouteTable, traced: TracingPlan | None, options: EmitOptions) -> None:
     """The connection manager: what is the same for every request of a routing table."""
     manager = HttpConnectionManager(
         stat_prefix=names.route_table(table).replace(".", "_"),
@@ -155,6 +164,8 @@ def _add_manager(chain: FilterChain, table: RouteTable, options: EmitOptions) ->
     router = manager.http_filters.add()
     router.name = "envoy.filters.http.router"
     router.typed_config.CopyFrom(pack(Router()))
+    if traced is not None:
+        manager.tracing.CopyFrom(tracing.tracing(traced))
     if options.access_log:
         manager.access_log.append(access_log(options.access_log))
     network = chain.filters.add()

@@ -15,8 +15,8 @@ from tripylon.envoy import emit, names
 from tripylon.findings import Finding
 from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
 from tripylon.model.backends import CLUSTERS
-from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, GatewayTls, ListenerAuth, RoutePlan
-from tripylon.model.route_plans import LISTENER_AUTH, ROUTE_PLANS
+from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, GatewayTls, ListenerAuth, RoutePlan, TracingPlan
+from tripylon.model.route_plans import LISTENER_AUTH, ROUTE_PLANS, TRACING
 from tripylon.model.stream_plans import STREAMS, StreamKey, StreamPlan
 from tripylon.model.tls import GATEWAY_TLS
 from tripylon.values import Built, Name, Ref
@@ -56,6 +56,9 @@ def _asked(gateway: Name, listeners: tuple[ListenerAuth, ...]) -> Iterator[Place
     return (Placed(gateway, service.cluster) for listener in listeners for service in listener.services)
 
 
+TRACING_PLACES: Index[Placed, Name, TracingPlan] = Index(
+    "clusters of tracing by gateway", TRACING, lambda gateway, plan: (Placed(gateway, plan.cluster),)
+)
 LISTENER_PLACES: Index[Placed, Name, tuple[ListenerAuth, ...]] = Index(
     "clusters of listeners by gateway", LISTENER_AUTH, _asked
 )
@@ -79,6 +82,7 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
     CLUSTER_PLACES,
     STREAM_PLACES,
     LISTENER_PLACES,
+    TRACING_PLACES,
     SECRET_PLACES,
     CLIENT_PLACES,
     AUTHORITY_PLACES,
@@ -87,7 +91,7 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
 
 def derives() -> tuple[Derive[Any, Any], ...]:
     """The steps of placement; they come after those of emission."""
-    used = (CLUSTER_PLACES, STREAM_PLACES, LISTENER_PLACES)
+    used = (CLUSTER_PLACES, STREAM_PLACES, LISTENER_PLACES, TRACING_PLACES)
     return (
         Derive(
             PLACED_CLUSTERS,

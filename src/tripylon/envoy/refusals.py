@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 
 from tripylon.api.meta import GATEWAY_GROUP
+from tripylon.api.x_backends import X_GROUP
 from tripylon.envoy import names
 from tripylon.envoy.verify import clean_message
 from tripylon.findings import Finding
@@ -19,6 +20,7 @@ from tripylon.model.backends import CLUSTERS_BY_CLIENT, ROUTES_BY_CLUSTER
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
 from tripylon.model.plan import FrontendKey, GatewayTls, HostKey, Listener
+from tripylon.model.route_plans import TRACED_BY_CLUSTER
 from tripylon.model.stream_plans import STREAMS, STREAMS_BY_CLUSTER
 from tripylon.model.tls import GATEWAY_TLS, TLS_BY_SECRET
 from tripylon.values import Built, Name, Ref
@@ -72,6 +74,9 @@ def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
     elif url in (CDS, EDS):
         for ref in _routes_of_cluster(read, name):
             yield _on_route(ref, f"Envoy refuses {short} resource `{name}`, which it needs", words)
+        cluster = names.parse_cluster(name)
+        for tracing in read.lookup(TRACED_BY_CLUSTER, cluster) if cluster is not None else ():
+            yield _on_tracing(tracing.policy, f"Envoy refuses {short} resource `{name}`", words)
     elif url == SDS:
         yield from _on_sds(read, name, words)
 
@@ -138,6 +143,17 @@ def _on_client(gateway: Name, what: str, words: str) -> Finding:
         message=f"Gateway `{gateway}` {what}: {words}",
         hint="Envoy goes on with what it had before",
         field="spec.tls.backend.clientCertificateRef",
+    )
+
+
+def _on_tracing(policy: Name, what: str, words: str) -> Finding:
+    return Finding(
+        object=Ref(X_GROUP, "XTelemetryPolicy", *policy),
+        condition="Programmed",
+        reason="Invalid",
+        message=f"XTelemetryPolicy `{policy}` has a collector that cannot be reached: {what}: {words}",
+        hint="Correct what Envoy complains about; what it had before stays in force",
+        field="spec.tracing.provider.backendRef",
     )
 
 

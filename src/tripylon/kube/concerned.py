@@ -13,6 +13,7 @@ from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.model.policy_ancestors import ANCESTORS, X_BACKEND_ANCESTORS
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.stream_plans import STREAM_ROUTES
+from tripylon.model.telemetry import TELEMETRY_VERDICTS
 from tripylon.model.tls import GATEWAY_TLS
 from tripylon.status.attached import ATTACHED
 from tripylon.values import Name, Ref
@@ -40,6 +41,7 @@ def concerned(changes: Changes, graph: Graph) -> set[Ref]:
     found |= {Ref(GATEWAY_GROUP, "GatewayClass", *name) for name in classes}
     found |= {Ref(GATEWAY_GROUP, "BackendTLSPolicy", *name) for name in changes.keys(ANCESTORS)}
     found |= {Ref(X_GROUP, "XBackend", *name) for name in changes.keys(X_BACKEND_ANCESTORS)}
+    found |= {Ref(X_GROUP, "XTelemetryPolicy", *name) for name in changes.keys(TELEMETRY_VERDICTS)}
     return {ref for ref in found if is_reported(ref) and world.find(graph, ref) is not None}
 
 

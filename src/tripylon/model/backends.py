@@ -21,7 +21,7 @@ from tripylon.model.backend_policies import in_force
 from tripylon.model.backend_tls import backend_tls, other_names
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES
 from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RoutePlan
-from tripylon.model.route_plans import LISTENERS_BY_CLUSTER, ROUTE_PLANS
+from tripylon.model.route_plans import LISTENERS_BY_CLUSTER, ROUTE_PLANS, TRACED_BY_CLUSTER
 from tripylon.model.slices import endpoints
 from tripylon.model.stream_plans import STREAMS_BY_CLUSTER
 from tripylon.model.x_backends import fault_of, is_by_tls, plan_x_backend, protocol_of, x_backend_endpoints
@@ -63,6 +63,8 @@ Stream = Literal["", "tcp", "udp"]
 ROUTES_BY_CLUSTER: Index[ClusterKey, Ref, RoutePlan] = Index(
     "routes by cluster", ROUTE_PLANS, lambda _, route: route.clusters
 )
+_USERS = (ROUTES_BY_CLUSTER, STREAMS_BY_CLUSTER, LISTENERS_BY_CLUSTER, TRACED_BY_CLUSTER)
+"""Whoever needs a cluster."""
 BACKEND_VERDICTS: Table[Name, bool] = Table("backend verdicts")
 """Every Backend, each with whether it can be reached as written, be it used or not."""
 CLUSTERS: Table[ClusterKey, ClusterPlan] = Table("cluster plans")
@@ -96,8 +98,8 @@ def derives() -> tuple[Derive[Any, Any], ...]:
     """The steps from routes to clusters and endpoints."""
     return (
         Derive(BACKEND_VERDICTS, (BACKENDS,), judge_backend),
-        Derive(CLUSTERS, (ROUTES_BY_CLUSTER, STREAMS_BY_CLUSTER, LISTENERS_BY_CLUSTER), plan_cluster),
-        Derive(ENDPOINTS, (ROUTES_BY_CLUSTER, STREAMS_BY_CLUSTER, LISTENERS_BY_CLUSTER), plan_endpoints),
+        Derive(CLUSTERS, _USERS, plan_cluster),
+        Derive(ENDPOINTS, _USERS, plan_endpoints),
     )
 
 

@@ -358,6 +358,35 @@ class Certificate(msgspec.Struct, frozen=True, gc=False):
     """Whether, in spite of the fault, there is a certificate: the one that the Secret held before."""
 
 
+class SpanAttribute(msgspec.Struct, frozen=True, gc=False):
+    """An attribute of each span."""
+
+    name: str
+    source: Literal["header", "literal", "attribute"]
+    value: str
+    """The request's header in lower case, the text itself, or the attribute's OpenTelemetry name."""
+
+
+class TracingPlan(msgspec.Struct, frozen=True, gc=False):
+    """Which requests of a gateway are traced, and where their spans go."""
+
+    policy: Name
+    """The XTelemetryPolicy that says so."""
+    cluster: ClusterKey
+    """The collector, which takes OTLP by gRPC if HTTP/2 is spoken to it, else by HTTP."""
+    headers: tuple[tuple[str, str], ...]
+    """Headers that go with what is sent."""
+    numerator: int
+    denominator: int
+    """Of so many requests of which nobody has decided `numerator` are traced."""
+    follows: bool
+    """Whether the decision of who sent the request holds; else all requests are as if nobody had decided."""
+    service: str
+    span: str
+    """Name of each span; empty: the proxy's own."""
+    attributes: tuple[SpanAttribute, ...] = ()
+
+
 class FrontendKey(NamedTuple):
     """The settings towards clients of one port of a gateway, or of all ports without settings of their own."""
 

@@ -1,4 +1,5 @@
-"""Which Gateways a BackendTLSPolicy or an XBackend concerns: those through which a route refers to what it stands for.
+"""Which Gateways a BackendTLSPolicy or an XBackend concerns: those through which a route refers to what it stands for,
+and those that send spans there.
 
 The invariant: a Gateway is an ancestor as long as some attached route of it may refer to the Service, whether or not
 the Service or its policy can be used; what a route may not refer to is not told to anybody.
@@ -6,22 +7,25 @@ the Service or its policy can be used; what a route may not refer to is not told
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tripylon.api.filters import GRPCRouteFilter, HTTPRouteFilter
 from tripylon.api.ingress import INGRESS_GROUP, Ingress
+from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.api.refs import BackendObjectReference
 from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.api.x_backends import X_GROUP
+from tripylon.api.x_policies import XTelemetryPolicy
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
+from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.ingress_places import INGRESS_PLACES
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.stream_plans import STREAM_ROUTES
 from tripylon.values import Built, Name, Ref
 from tripylon.world.grants import may_refer
-from tripylon.world.world import BACKEND_TLS_POLICIES, INGRESSES, ROUTES, X_BACKENDS, Route
+from tripylon.world.world import BACKEND_TLS_POLICIES, INGRESSES, ROUTES, TELEMETRY_POLICIES, X_BACKENDS, Route
 
 
 def services_of(ref: Ref, route: Route) -> Iterable[Name]:
@@ -70,6 +74,26 @@ def _services_of_ingress(name: Name, ingress: Ingress) -> Iterable[Name]:
 ROUTES_BY_SERVICE: Index[Name, Ref, Route] = Index("routes by service", ROUTES, services_of)
 INGRESSES_BY_SERVICE: Index[Name, Name, Ingress] = Index("ingresses by service", INGRESSES, _services_of_ingress)
 ROUTES_BY_X_BACKEND: Index[Name, Ref, Route] = Index("routes by xbackend", ROUTES, x_backends_of)
+
+
+def _collector(group: str, kind: str) -> Callable[[Name, XTelemetryPolicy], Iterator[Name]]:
+    """The name of a policy's collector if it is of a kind."""
+
+    def named(policy: Name, value: XTelemetryPolicy) -> Iterator[Name]:
+        provider = value.spec.tracing.provider if value.spec.tracing is not None else None
+        ref = provider.backend_ref if provider is not None else None
+        if ref is not None and (ref.group, ref.kind) == (group, kind):
+            yield Name(ref.namespace or policy.namespace, ref.name)
+
+    return named
+
+
+TRACED_BY_SERVICE: Index[Name, Name, XTelemetryPolicy] = Index(
+    "telemetry policies by service", TELEMETRY_POLICIES, _collector("", "Service")
+)
+TRACED_BY_X_BACKEND: Index[Name, Name, XTelemetryPolicy] = Index(
+    "telemetry policies by xbackend", TELEMETRY_POLICIES, _collector(X_GROUP, "XBackend")
+)
 ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of backend tls policies")
 """By BackendTLSPolicy: the Gateways that it concerns, sorted."""
 X_BACKEND_ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of xbackends")
@@ -96,6 +120,9 @@ def find_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] |
             for route in users(read, service):
                 if may_refer(read, route, Ref("", "Service", *service)):
                     found.update(_gateways(read, route, originating=True))
+            for tracing in read.lookup(TRACED_BY_SERVICE, service):
+                if may_refer(read, tracing.ref, Ref("", "Service", *service)):
+                    found.update(_traced(read, tracing))
     return Built(tuple(sorted(found)))
 
 
@@ -112,7 +139,19 @@ def find_x_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding]
     if read.get(X_BACKENDS, name) is None:
         return None
     routes = read.members(ROUTES_BY_X_BACKEND, name)
-    return Built(tuple(sorted({gateway for route in routes for gateway in _gateways(read, route, originating=False)})))
+    found = {gateway for route in routes for gateway in _gateways(read, route, originating=False)}
+    for policy in read.lookup(TRACED_BY_X_BACKEND, name):
+        if policy.key.namespace == name.namespace:
+            found.update(_traced(read, policy))
+    return Built(tuple(sorted(found)))
+
+
+def _traced(read: Read, policy: XTelemetryPolicy) -> Iterator[Name]:
+    """The gateways that a policy is for."""
+    for target in policy.spec.target_refs:
+        name = Name(policy.key.namespace, target.name)
+        if (target.group, target.kind) == (GATEWAY_GROUP, "Gateway") and read.get(GATEWAY_PLANS, name) is not None:
+            yield name
 
 
 def _gateways(read: Read, route: Ref, *, originating: bool) -> Iterator[Name]:

@@ -286,6 +286,7 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
         "envoy.config.rbac.v3",
         ("Permission", "Policy as RBACPolicy", "Principal", "RBAC"),
     ),
+    ("envoy.config.trace.v3", ("OpenTelemetryConfig",)),
     ("envoy.extensions.access_loggers.file.v3", ("FileAccessLog",)),
     ("envoy.extensions.access_loggers.stream.v3", ("StderrAccessLog", "StdoutAccessLog")),
     ("envoy.extensions.clusters.common.dns.v3", ("DnsLookupFamily as DnsClusterLookupFamily",)),
@@ -315,6 +316,7 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "ForwardProtoConfig",
             "HttpConnectionManager",
             "HttpConnectionManager.CodecType",
+            "HttpConnectionManager.Tracing as HttpTracing",
             "HttpConnectionManager.ForwardClientCertDetails",
             "HttpConnectionManager.PathWithEscapedSlashesAction",
             "HttpConnectionManager.ServerHeaderTransformation",
@@ -347,6 +349,10 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("envoy.extensions.resource_monitors.downstream_connections.v3", ("DownstreamConnectionsConfig",)),
     ("envoy.extensions.resource_monitors.fixed_heap.v3", ("FixedHeapConfig",)),
     ("envoy.extensions.retry.host.previous_hosts.v3", ("PreviousHostsPredicate",)),
+    (
+        "envoy.extensions.tracers.opentelemetry.samplers.v3",
+        ("AlwaysOnSamplerConfig", "ParentBasedSamplerConfig", "TraceIdRatioBasedSamplerConfig"),
+    ),
     ("envoy.extensions.transport_sockets.proxy_protocol.v3", ("ProxyProtocolUpstreamTransport",)),
     ("envoy.extensions.transport_sockets.raw_buffer.v3", ("RawBuffer",)),
     (

@@ -23,13 +23,14 @@ from tripylon.api.refs import ParentReference
 from tripylon.api.routes import GRPCRoute, HTTPRoute, RouteStatus
 from tripylon.api.streams import TCPRoute, TLSRoute, UDPRoute
 from tripylon.api.x_backends import XBackend, XBackendAncestorStatus, XBackendStatus
+from tripylon.api.x_policies import XTelemetryPolicy
 from tripylon.graph import Graph
 from tripylon.model.options import Options
 from tripylon.status.conditions import Programming, Scribe
 from tripylon.status.gateways import class_status, gateway_status
 from tripylon.status.ingresses import ingress_status
 from tripylon.status.listener_sets import listener_set_status
-from tripylon.status.policies import policy_status, x_backend_status
+from tripylon.status.policies import policy_status, telemetry_status, x_backend_status
 from tripylon.status.routes import backend_status, route_status
 
 Status = (
@@ -67,6 +68,8 @@ def desired(
             return route_status(graph, resource, scribe, options)
         case BackendTLSPolicy():
             return policy_status(graph, resource, scribe, options)
+        case XTelemetryPolicy():
+            return telemetry_status(graph, resource, scribe, options)
         case XBackend():
             return x_backend_status(graph, resource, scribe, options)
         case Ingress():

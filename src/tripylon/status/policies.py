@@ -1,6 +1,7 @@
-"""The status of BackendTLSPolicy (Gateway API: PolicyStatus) and XBackend: one entry for each Gateway concerned.
+"""The status of policies (Gateway API: PolicyStatus) and of XBackend: one entry for each Gateway concerned.
 
-What is wrong with a policy or XBackend is wrong under each Gateway alike. What no Gateway uses has no entry.
+What is wrong with one is wrong under each Gateway alike, unless it is about one target. What no Gateway uses has no
+entry.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from tripylon.api.meta import GATEWAY_GROUP, Condition
 from tripylon.api.policies import BackendTLSPolicy, PolicyAncestorStatus, PolicyStatus
 from tripylon.api.refs import ParentReference
 from tripylon.api.x_backends import XBackend, XBackendAncestorStatus, XBackendStatus
+from tripylon.api.x_policies import XTelemetryPolicy
 from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.model.options import Options
 from tripylon.model.policy_ancestors import ANCESTORS, X_BACKEND_ANCESTORS
+from tripylon.model.telemetry import TELEMETRY_VERDICTS
 from tripylon.status.conditions import Scribe, about
 from tripylon.values import Name
 
@@ -25,7 +28,27 @@ def policy_status(graph: Graph, policy: BackendTLSPolicy, scribe: Scribe, option
     findings: tuple[Finding, ...] = graph.findings(policy.ref)
     entries = policy.status.ancestors if policy.status is not None else ()
     mine = {each.ancestor_ref: each.conditions for each in entries if each.controller_name == options.controller_name}
-    return PolicyStatus(ancestors=tuple(_ancestor(name, findings, scribe, mine, options) for name in ancestors))
+    return PolicyStatus(
+        ancestors=tuple(_ancestor(_gateway_ref(name), findings, scribe, mine, options) for name in ancestors)
+    )
+
+
+def telemetry_status(graph: Graph, policy: XTelemetryPolicy, scribe: Scribe, options: Options) -> PolicyStatus | None:
+    """The status of a policy that names its Gateways itself; None when none of them is ours to tell about."""
+    verdict = graph.get(TELEMETRY_VERDICTS, policy.key)
+    if verdict is None or not verdict.told:
+        return None
+    findings: tuple[Finding, ...] = graph.findings(policy.ref)
+    entries = policy.status.ancestors if policy.status is not None else ()
+    mine = {each.ancestor_ref: each.conditions for each in entries if each.controller_name == options.controller_name}
+    targets = [(index, policy.spec.target_refs[index]) for index in verdict.told]
+    refs = [
+        (index, ParentReference(group=each.group, kind=each.kind, namespace=policy.key.namespace, name=each.name))
+        for index, each in targets
+    ]
+    return PolicyStatus(
+        ancestors=tuple(_ancestor(ref, findings, scribe, mine, options, target=index) for index, ref in refs)
+    )
 
 
 def x_backend_status(graph: Graph, backend: XBackend, scribe: Scribe, options: Options) -> XBackendStatus | None:
@@ -61,15 +84,17 @@ def _gateway_ref(gateway: Name) -> ParentReference:
 
 
 def _ancestor(
-    gateway: Name,
+    ref: ParentReference,
     findings: tuple[Finding, ...],
     scribe: Scribe,
     previous: dict[ParentReference, tuple[Condition, ...]],
     options: Options,
+    *,
+    target: int | None = None,
 ) -> PolicyAncestorStatus:
-    ref = _gateway_ref(gateway)
+    """One entry, which tells of the policy as a whole and, if `target` says so, of one of its targets."""
     scribe = scribe.over(previous.get(ref, ()))
-    faults = about(findings, "Accepted") + about(findings, "Programmed")
+    faults = about(findings, "Accepted", parent=target) + about(findings, "Programmed", parent=target)
     return PolicyAncestorStatus(
         ancestor_ref=ref,
         controller_name=options.controller_name,
