@@ -95,7 +95,16 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
     listeners = tuple(_listener(each, lost, findings) for each in written)
     findings.extend(overlaps(tuple(each for each in written if each.id not in lost)))
     findings.extend(unread(written))
-    return Built(GatewayPlan(name, bound, listeners, accepted), tuple(findings))
+    usable = [each for each in listeners if each.usable]
+    plan = GatewayPlan(
+        name,
+        bound,
+        listeners,
+        accepted,
+        served={(each.port, each.hostname): each for each in usable if each.protocol != "UDP"},
+        ids={each.id: each for each in usable},
+    )
+    return Built(plan, tuple(findings))
 
 
 def _accepted(findings: list[Finding]) -> bool:

@@ -38,13 +38,14 @@ def _hosts_of_route(_: Ref, route: RoutePlan) -> Iterable[HostKey]:
 
 
 def _hosts_of_gateway(name: Name, plan: GatewayPlan) -> Iterator[HostKey]:
+    sharing = https_listeners(plan)
     for listener in plan.listeners:
         if not listener.usable or not listener.http:
             continue
         table = listener.table(name)
         yield HostKey(table, listener.hostname)
         if table.listener:
-            for other in https_listeners(plan, listener.port):
+            for other in sharing[listener.port]:
                 if other is not listener:
                     yield HostKey(table, other.hostname)
 
@@ -90,9 +91,11 @@ def _auth(read: Read, key: HostKey, listener: Listener) -> ListenerAuth | None:
 
 def _is_misdirected(plan: GatewayPlan, key: HostKey) -> bool:
     """Whether another HTTPS listener of the port than the table's serves the hostname."""
+    asked = plan.ids.get(key.table.listener)
+    if asked is None or asked.table(plan.name) != key.table:
+        return False
     rightful = https_owner(plan, key.table.port, key.hostname)
-    there = any(each.id == key.table.listener for each in https_listeners(plan, key.table.port))
-    return there and rightful is not None and rightful.id != key.table.listener
+    return rightful is not None and rightful.id != asked.id
 
 
 @lru_cache(maxsize=4096)

@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 
 from tripylon.model.plan import GatewayPlan, Listener, RouteTable
-from tripylon.values import hostname_matches, hostname_specificity, wider_hostnames
+from tripylon.values import hostname_matches, wider_hostnames
 
 
 def owner(plan: GatewayPlan, table: RouteTable, hostname: str) -> Listener | None:
     """The one listener that a hostname belongs to within a routing table: the most specific that covers it."""
-    return _most_specific(
-        (each for each in plan.listeners if each.usable and each.http and each.table(plan.name) == table), hostname
-    )
+    if not table.listener:
+        return _most_specific(plan, table.port, hostname, ("HTTP",))
+    found = plan.ids.get(table.listener)
+    if found is None or found.table(plan.name) != table or not hostname_matches(found.hostname, hostname):
+        return None
+    return found
 
 
 def https_owner(plan: GatewayPlan, port: int, hostname: str) -> Listener | None:
     """The one HTTPS listener of a port that a hostname belongs to, and by whose connections it is to be asked for."""
-    return _most_specific(https_listeners(plan, port), hostname)
+    return _most_specific(plan, port, hostname, ("HTTPS",))
 
 
 def tls_owner(plan: GatewayPlan, port: int, hostname: str) -> Listener | None:
     """The one listener of a port that takes connections for a server name, be it of protocol HTTPS or TLS."""
-    return _most_specific(
-        (each for each in plan.listeners if each.usable and each.protocol in ("HTTPS", "TLS") and each.port == port),
-        hostname,
-    )
+    return _most_specific(plan, port, hostname, ("HTTPS", "TLS"))
 
 
-def https_listeners(plan: GatewayPlan, port: int) -> Iterator[Listener]:
-    """The HTTPS listeners that share a port."""
-    return (each for each in plan.listeners if each.usable and each.protocol == "HTTPS" and each.port == port)
+def https_listeners(plan: GatewayPlan) -> dict[int, list[Listener]]:
+    """The HTTPS listeners that can be served, by port."""
+    found: dict[int, list[Listener]] = {}
+    for each in plan.ids.values():
+        if each.protocol == "HTTPS":
+            found.setdefault(each.port, []).append(each)
+    return found
 
 
-def _most_specific(listeners: Iterable[Listener], hostname: str) -> Listener | None:
-    return max(
-        (listener for listener in listeners if hostname_matches(listener.hostname, hostname)),
-        key=lambda listener: hostname_specificity(listener.hostname),
-        default=None,
-    )
+def _most_specific(plan: GatewayPlan, port: int, hostname: str, protocols: tuple[str, ...]) -> Listener | None:
+    """Asked for every host and route, so it looks names up and does not go through the listeners."""
+    found = (plan.served.get((port, name)) for name in wider_hostnames(hostname))
+    return next((each for each in found if each is not None and each.protocol in protocols), None)
 
 
 def sharing_names(names: Mapping[str, frozenset[str]]) -> dict[str, set[str]]:

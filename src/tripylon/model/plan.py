@@ -329,6 +329,10 @@ class GatewayPlan(msgspec.Struct, frozen=True, gc=False):
     listeners: tuple[Listener, ...]
     """Its own, then those of the ListenerSets that it admits, the earlier before the later."""
     accepted: bool
+    served: dict[tuple[int, str], Listener]
+    """The usable ones by port and hostname, of which no two are the same, but for those of UDP."""
+    ids: dict[str, Listener]
+    """The usable ones by id."""
 
 
 class ListenerSetPlan(msgspec.Struct, frozen=True, gc=False):
