@@ -24,6 +24,7 @@ GATEWAY_GROUP = "gateway.networking.k8s.io"
 VERSIONS = {
     "Gateway": f"{GATEWAY_GROUP}/v1",
     "GatewayClass": f"{GATEWAY_GROUP}/v1",
+    "ListenerSet": f"{GATEWAY_GROUP}/v1",
     "HTTPRoute": f"{GATEWAY_GROUP}/v1",
     "GRPCRoute": f"{GATEWAY_GROUP}/v1",
     "TLSRoute": f"{GATEWAY_GROUP}/v1",
@@ -33,6 +34,7 @@ VERSIONS = {
     "IngressClass": "networking.k8s.io/v1",
     "ReferenceGrant": f"{GATEWAY_GROUP}/v1",
     "EndpointSlice": "discovery.k8s.io/v1",
+    "ServiceImport": "multicluster.x-k8s.io/v1alpha1",
     "Backend": "gateway.tripylon.dev/v1alpha1",
 }
 CLUSTER_KINDS = frozenset({"Namespace", "GatewayClass", "IngressClass"})
@@ -116,6 +118,8 @@ class Places:
             metadata.setdefault("namespace", DEFAULT_NAMESPACE)
         if kind == "Gateway":
             self._complete_gateway(f"{metadata['namespace']}/{metadata['name']}", filled["spec"])
+        elif kind == "ListenerSet":
+            self._complete_listeners(filled["spec"])
         elif kind.endswith("Route"):
             for parent in filled["spec"].get("parentRefs", []):
                 if "port" in parent:
@@ -128,6 +132,9 @@ class Places:
     def _complete_gateway(self, name: str, spec: dict[str, object]) -> None:
         spec.setdefault("gatewayClassName", "tripylon")
         spec.setdefault("addresses", [{"type": "IPAddress", "value": self.address(name)}])
+        self._complete_listeners(spec)
+
+    def _complete_listeners(self, spec: dict[str, object]) -> None:
         listeners = spec["listeners"]
         assert isinstance(listeners, list)
         for listener in listeners:
