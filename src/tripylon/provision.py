@@ -8,9 +8,11 @@ or not this replica leads, so that a new leader can begin at once. Read `kube/ma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
+from tripylon.api.core import Service
 from tripylon.api.gateway import Gateway
 from tripylon.api.own import OWN_GROUP
 from tripylon.api.parameters import GatewayParameters
@@ -40,6 +42,14 @@ class ControlPlane(msgspec.Struct, frozen=True, gc=False):
     """The certificates to trust, in PEM, as they are now."""
 
 
+class ServicePort(NamedTuple):
+    """A port of a Service of a Gateway."""
+
+    service: str
+    protocol: str
+    port: int
+
+
 class Provisioner:
     """Keeps the deployer and the graph in step. `changed` is to be called after each change of the graph."""
 
@@ -48,12 +58,12 @@ class Provisioner:
     ) -> None:
         self._engine, self._deployer, self._control_plane = engine, deployer, control_plane
         self._settings = settings
-        self._services: dict[Name, Name] = {}
-        """Gateway → the Service in front of its proxies."""
+        self._services: dict[Name, tuple[Name, ...]] = {}
+        """Gateway → the Services that lead to its proxies."""
         self._behind: dict[Name, Name] = {}
         """The other way round."""
-        self._ports: dict[Name, frozenset[tuple[str, int]]] = {}
-        """Gateway → protocols and ports that its Service is to have."""
+        self._ports: dict[Name, frozenset[ServicePort]] = {}
+        """Gateway → protocols and ports that its Services are to have."""
         self._complaints: set[Name] = set()
 
     def changed(self, changes: Changes) -> None:
@@ -95,14 +105,15 @@ class Provisioner:
     def _provide(self, name: Name) -> None:
         graph = self._engine.graph
         gateway, plan = graph.get(GATEWAYS, name), graph.get(GATEWAY_PLANS, name)
-        self._behind.pop(self._services.pop(name, name), None)
+        for service in self._services.pop(name, ()):
+            self._behind.pop(service, None)
         if gateway is None or plan is None:
             self._deployer.forget(name)
             self._ports.pop(name, None)
             self._complaints.discard(name)
             return
-        self._services[name] = _service(gateway)
-        self._behind[self._services[name]] = name
+        self._services[name] = _services(gateway)
+        self._behind |= dict.fromkeys(self._services[name], name)
         try:
             objects = self._manifests(gateway, plan)
         except ValueError as error:
@@ -132,6 +143,8 @@ class Provisioner:
                 if each.usable
             ],
             addresses=addresses.requested(gateway),
+            in_front=addresses.in_front(gateway),
+            within_cluster=addresses.within_cluster(gateway),
             bootstrap=bootstrap_kubernetes(str(gateway.key), ads=(xds.host, xds.port), server_name=xds.host, key=key),
             files={**sds_files(), AUTHORITY_FILE: self._control_plane.authority().decode(), KEY_FILE: f"{key}\n"},
             settings=self._settings,
@@ -192,23 +205,40 @@ class Provisioner:
         if gateway is None or graph.get(GATEWAY_PLANS, name) is None:
             return None
         if self._parameters(gateway).self_managed:
-            return Reached(addresses=addresses.requested(gateway), awaited=False)
-        service = graph.get(SERVICES, _service(gateway))
-        open_ = {(each.protocol, each.port) for each in service.spec.ports} if service is not None else set()
-        reached = addresses.reached(gateway, service)
-        return msgspec.structs.replace(reached, closed=self._ports.get(name, frozenset()) - open_)
+            return addresses.self_managed(gateway)
+        services = {each.name: graph.get(SERVICES, each) for each in _services(gateway)}
+        within = {each: services[each] for each in addresses.within_cluster(gateway)}
+        reached = addresses.reached(gateway, services.get(_proxies(gateway)), within)
+        # An address that cannot be had within the cluster is told, and keeps no listener from being served.
+        counted = {each: service for each, service in services.items() if each not in within or service is not None}
+        return msgspec.structs.replace(reached, closed=_closed(self._ports.get(name, frozenset()), counted))
 
 
-def _service(gateway: Gateway) -> Name:
-    """The Service in front of a Gateway's proxies."""
-    metadata = gateway.metadata
-    return Name(metadata.namespace, names.proxy_name(metadata.name, gateway.spec.gateway_class_name))
+def _closed(wanted: frozenset[ServicePort], services: Mapping[str, Service | None]) -> frozenset[tuple[str, int]]:
+    """Protocols and ports that one of these Services is to have and does not have."""
+    open_ = {
+        ServicePort(name, each.protocol, each.port)
+        for name, service in services.items()
+        if service is not None
+        for each in service.spec.ports
+    }
+    return frozenset((each.protocol, each.port) for each in wanted - open_ if each.service in services)
 
 
-def _ports(objects: Iterable[manifests.Object]) -> frozenset[tuple[str, int]]:
-    """Protocols and ports of the Service among some objects, overlays included; none where there is no Service."""
+def _proxies(gateway: Gateway) -> str:
+    return names.proxy_name(gateway.metadata.name, gateway.spec.gateway_class_name)
+
+
+def _services(gateway: Gateway) -> tuple[Name, ...]:
+    """The Services that lead to a Gateway's proxies, if these are made: the one in front first."""
+    front = (_proxies(gateway),) if addresses.in_front(gateway) else ()
+    return tuple(Name(gateway.metadata.namespace, each) for each in (*front, *addresses.within_cluster(gateway)))
+
+
+def _ports(objects: Iterable[manifests.Object]) -> frozenset[ServicePort]:
+    """What the Services among some objects open, overlays included; nothing where there is no Service."""
     return frozenset(
-        (each.get("protocol", "TCP"), each["port"])
+        ServicePort(obj["metadata"]["name"], each.get("protocol", "TCP"), each["port"])
         for obj in objects
         if obj["kind"] == "Service"
         for each in obj["spec"].get("ports") or ()

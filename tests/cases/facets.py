@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from tests.cases.harness import NOW, Outcome, by_name
 from tests.cases.words import host_lines, host_name, stream_line, stream_name
 
-from tripylon.api.gateway import GatewayClassStatus, GatewayStatus, ListenerStatus
+from tripylon.api.gateway import GatewayClassStatus, GatewayStatus, GatewayStatusAddress, ListenerStatus
 from tripylon.api.ingress import IngressStatus
 from tripylon.api.listener_sets import ListenerSetStatus
 from tripylon.api.meta import Condition
@@ -147,7 +147,7 @@ def _gateway(status: GatewayStatus | ListenerSetStatus, keys: dict[str, Any] | N
     good = {"Accepted": "True Accepted", "Programmed": "True Programmed"}
     if isinstance(status, GatewayStatus):
         good |= GOOD
-        made |= {"addresses": [f"{address.type} {address.value}" for address in status.addresses]}
+        made |= {"addresses": [_address(each) for each in status.addresses]}
         made |= {"sets": status.attached_listener_sets} if keys and "sets" in keys else {}
     made |= {
         "listeners": {
@@ -160,6 +160,10 @@ def _gateway(status: GatewayStatus | ListenerSetStatus, keys: dict[str, Any] | N
         bare = {key: made[key] for key in good}
         return "good" if bare == good and all(_is_good(each) for each in status.listeners) else made
     return _pruned(made, keys)
+
+
+def _address(address: GatewayStatusAddress) -> str:
+    return f"{address.type} {address.value} {address.routability}".rstrip()
 
 
 def _listener(status: ListenerStatus, wanted: Any) -> Any:

@@ -121,13 +121,19 @@ def run(case: Case, *, system_ca: str = "/nowhere") -> Outcome:
         resources.append(resource)
         world.put(graph, resource)
         if isinstance(resource, Gateway) and not options.standalone:
-            addresses = tuple(case.proxies.get("addresses", ("192.0.2.1",)))
-            graph.put(world.REACHED, resource.key, world.Reached(addresses))
+            graph.put(world.REACHED, resource.key, world.Reached(tuple(_reached(case))))
     for told in case.proxies.get("told", ()):
         _tell(graph, told)
     graph.flush()
     programming = _Proxies(tuple(case.proxies["taken"])) if "taken" in case.proxies else None
     return Outcome(graph, options, tuple(resources), tuple(refused), programming)
+
+
+def _reached(case: Case) -> Iterator[world.ReachedAddress]:
+    """Addresses as a case has them: each a text, perhaps with its routability in front."""
+    for each in case.proxies.get("addresses", ("192.0.2.1",)):
+        routability, _, value = each.rpartition(" ")
+        yield world.ReachedAddress(value, routability)
 
 
 class _Proxies(NamedTuple):

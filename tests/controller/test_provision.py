@@ -302,6 +302,61 @@ def test_only_addresses_that_were_granted_count(rig: Rig) -> None:
     assert rig.status() == (["10.0.0.1", "10.9.9.9"], {**rig.status()[1], "Programmed": ("True", "Programmed")})
 
 
+def routable(*routabilities: str) -> Resource:
+    """The Gateway `edge`, which asks for an address of each routability."""
+    spec = {
+        "gatewayClassName": "tripylon",
+        "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
+        "addresses": [{"routability": each} if each else {"type": "IPAddress"} for each in routabilities],
+    }
+    return make("Gateway", "edge", spec=spec)
+
+
+def within(ip: str, *ports: int) -> Resource:
+    spec = {"type": "ClusterIP", "clusterIPs": [ip], "ports": [{"name": f"p{port}", "port": port} for port in ports]}
+    return make("Service", "edge-tripylon-cluster", api="v1", spec=spec)
+
+
+def test_an_address_within_the_cluster_comes_and_goes_with_its_entry(rig: Rig) -> None:
+    def services() -> list[tuple[str, str]]:
+        found = [each for each in rig.deployer.wanted[EDGE] if each["kind"] == "Service"]
+        return [(each["metadata"]["name"], each["spec"]["type"]) for each in found]
+
+    rig.apply(class_(), routable("", "Cluster"), service("edge-tripylon", "10.0.0.1"))
+    assert services() == [("edge-tripylon", "LoadBalancer"), ("edge-tripylon-cluster", "ClusterIP")]
+    addresses, conditions = rig.status()
+    assert addresses == ["10.0.0.1"]
+    assert conditions["AddressesAssigned"] == ("False", "PartiallyAssigned")
+    assert conditions["Programmed"] == ("True", "Programmed"), "the other address serves"
+    rig.apply(within("10.96.0.7"))
+    assert rig.status()[1]["Programmed"] == ("False", "Pending"), "nothing leads there from within the cluster yet"
+    rig.apply(within("10.96.0.7", 80))
+    addresses, conditions = rig.status()
+    assert addresses == ["10.0.0.1", "10.96.0.7"]
+    assert conditions["AddressesAssigned"] == ("True", "AddressesAssigned")
+    assert conditions["Programmed"] == ("True", "Programmed")
+    rig.delete(within("10.96.0.7").ref)
+    assert rig.deployer.told == [f"restore {EDGE}"]
+    rig.apply(routable(""), within("10.96.0.7", 80))
+    assert services() == [("edge-tripylon", "LoadBalancer")]
+    assert rig.status()[0] == ["10.0.0.1"]
+
+
+def test_who_asks_for_the_cluster_only_is_not_shown_to_the_world(rig: Rig) -> None:
+    rig.apply(class_(), routable("Cluster"), service("edge-tripylon", "10.0.0.1"))
+    assert rig.objects()["Service"]["metadata"]["name"] == "edge-tripylon-cluster"
+    addresses, conditions = rig.status()
+    assert addresses == [], "what a Service of the time before has does not count"
+    assert conditions["AddressesAssigned"] == ("False", "NotAssigned")
+    assert conditions["Programmed"] == ("False", "AddressNotAssigned")
+    rig.apply(within("10.96.0.7", 80))
+    assert rig.status()[0] == ["10.96.0.7"]
+    assert rig.status()[1]["Programmed"] == ("True", "Programmed")
+    rig.apply(routable("example.com/CorpWan"))
+    assert "Service" not in rig.objects()
+    assert rig.status()[1]["AddressesAssigned"] == ("False", "NotAssigned")
+
+
 def test_a_listener_is_programmed_only_when_the_service_has_its_port(rig: Rig) -> None:
     rig.apply(class_(), gateway(), service("edge-tripylon", "10.0.0.1"))
     assert rig.status()[1]["Programmed"] == ("True", "Programmed")

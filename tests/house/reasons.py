@@ -108,7 +108,6 @@ def every() -> Iterator[Shown]:
 
 _AT_ONCE = "every status is written whole, so none is left at what the cluster's definitions begin with"
 _NO_LISTENER_FILTERS = "types that are not known are UnsupportedValue, and the order is always that of the list"
-_NOT_ASSIGNED = "addresses that a Gateway does not get are told in Programmed: AddressNotAssigned, AddressNotUsable"
 
 IMPOSSIBLE: dict[Shown, str] = {
     Shown("GatewayClass", "Accepted", "False", "Unsupported"): "there is nothing that a class of ours may not ask for",
@@ -117,9 +116,6 @@ IMPOSSIBLE: dict[Shown, str] = {
     Shown("Gateway", "Accepted", "False", "Invalid"): "each fault has a reason of its own",
     Shown("Gateway", "Accepted", "False", "NotReconciled"): "deprecated",
     Shown("Gateway", "Accepted", "Unknown", "Pending"): _AT_ONCE,
-    Shown("Gateway", "AddressesAssigned", "True", "AddressesAssigned"): _NOT_ASSIGNED,
-    Shown("Gateway", "AddressesAssigned", "False", "PartiallyAssigned"): _NOT_ASSIGNED,
-    Shown("Gateway", "AddressesAssigned", "False", "NotAssigned"): _NOT_ASSIGNED,
     Shown(LISTENER, "Accepted", "False", "Pending"): _AT_ONCE,
     Shown(LISTENER, "Accepted", "False", "InvalidListenerFilter"): _NO_LISTENER_FILTERS,
     Shown(LISTENER, "Accepted", "False", "InvalidListenerFilterOrder"): _NO_LISTENER_FILTERS,

@@ -30,6 +30,7 @@ DOCS = (ROOT / "README.md", *(path for path in (ROOT / "docs").rglob("*.md")), *
 
 CONDITIONS = (
     "Accepted",
+    "AddressesAssigned",
     "Conflicted",
     "InsecureFrontendValidationMode",
     "OverlappingTLSConfig",

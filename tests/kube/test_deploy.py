@@ -133,6 +133,20 @@ def objects(of: Gateway | None = None, *, port: int = 80, class_name: str = "tri
     return manifests(of or gateway(), class_name, merged(layer, None), ports=ports, bootstrap=b"{}", settings=SETTINGS)
 
 
+def within(address: str) -> tuple[Object, ...]:
+    """What is made for a Gateway that is reached at an address within the cluster only."""
+    return manifests(
+        gateway(),
+        "tripylon",
+        merged(None, None),
+        ports=(ListenerPort(80),),
+        in_front=False,
+        within_cluster={"edge-tripylon-cluster": address},
+        bootstrap=b"{}",
+        settings=SETTINGS,
+    )
+
+
 FOUR = ["ConfigMap", "Deployment", "Service", "ServiceAccount"]
 APPLIED = [f"apply {kind} edge-tripylon" for kind in ("ServiceAccount", "ConfigMap", "Deployment", "Service")]
 
@@ -355,6 +369,19 @@ async def test_a_refusal_is_told_until_it_is_mended(error: ApiError, reason: str
         assert server.kinds() == ["ConfigMap", "Service", "ServiceAccount"], "the others are there"
         server.refuse.clear()
         await until(lambda: leader.told[EDGE] == ())
+
+
+async def test_an_address_that_the_cluster_refuses_is_told_as_one_that_is_not_assigned() -> None:
+    server = Server()
+    server.refuse["Service"] = ApiError(422, "Invalid", "spec.clusterIPs: provided IP is not in the valid range")
+    leader = Leader(server)
+    leader.deployer.want(gateway(), within("203.0.113.1"))
+    async with leader.leading():
+        await until(lambda: EDGE in leader.told)
+        [finding] = leader.told[EDGE]
+        assert (finding.condition, finding.reason) == ("AddressesAssigned", "NotAssigned")
+        assert "provided IP is not in the valid range" in finding.message
+        assert finding.hint.startswith("Use a free address of the cluster's Service range")
 
 
 async def test_what_fails_is_tried_again_once_at_a_time_however_often_it_is_wanted(

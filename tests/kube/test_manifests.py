@@ -208,6 +208,48 @@ def test_static_addresses(type_: str, addresses: tuple[str, ...], asks: dict[str
     assert {key: spec[key] for key in ("loadBalancerIP", "externalIPs") if key in spec} == asks
 
 
+def test_an_address_within_the_cluster_has_a_service_that_nothing_opens_to_the_world() -> None:
+    opened = parameters(
+        service={"type": "LoadBalancer", "extraLabels": {"a": "b"}, "extraAnnotations": {"lb": "x"}},
+        serviceOverlay={"spec": {"type": "LoadBalancer"}},
+    )
+    wanted = {"labels": {"team": "shop"}, "annotations": {"cost": "1"}}
+    objects = manifests(
+        gateway(infrastructure=wanted),
+        "tripylon",
+        merged(None, opened),
+        ports=PORTS,
+        within_cluster={"edge-tripylon-cluster": "", "edge-tripylon-cluster-x": "10.96.0.7"},
+        bootstrap=BOOTSTRAP,
+        settings=SETTINGS,
+    )
+    assert [fault for each in objects for fault in faults(each)] == []
+    front, anyone, named = [each for each in objects if each["kind"] == "Service"]
+    assert (front["metadata"]["name"], front["spec"]["type"]) == ("edge-tripylon", "LoadBalancer")
+    assert names.ROUTABILITY_LABEL not in front["metadata"]["labels"]
+    assert anyone["metadata"]["name"] == "edge-tripylon-cluster"
+    for each in (anyone, named):
+        assert {field: each["spec"][field] for field in ("type", "selector", "ports")} == {
+            "type": "ClusterIP",
+            "selector": front["spec"]["selector"],
+            "ports": front["spec"]["ports"],
+        }
+        assert each["metadata"]["ownerReferences"] == front["metadata"]["ownerReferences"]
+        labels = {**front["metadata"]["labels"], names.ROUTABILITY_LABEL: "Cluster"}
+        assert each["metadata"]["labels"] == labels
+        assert each["metadata"]["annotations"]["cost"] == "1"
+        assert "lb" not in each["metadata"]["annotations"], "which are for the load balancer"
+    assert "clusterIP" not in anyone["spec"]
+    assert named["spec"]["clusterIP"] == "10.96.0.7"
+
+
+def test_without_a_service_in_front_there_is_only_the_one_within_the_cluster() -> None:
+    only = made(None, in_front=False, within_cluster={"edge-tripylon-cluster": ""})
+    assert only["Service"]["metadata"]["name"] == "edge-tripylon-cluster"
+    assert "Service" not in made(None, in_front=False)
+    assert "Service" not in made(None, ports=(), within_cluster={"edge-tripylon-cluster": ""})
+
+
 # --- Parameters -----------------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from tripylon.kube.report import Reporter
 from tripylon.loop import Applied, Engine
 from tripylon.model.options import Options
 from tripylon.values import Name, Ref
-from tripylon.world.world import Reached
+from tripylon.world.world import Reached, ReachedAddress
 
 PATIENCE_S = 10.0
 THEIRS = "example.com/other"
@@ -92,7 +92,9 @@ class Site:
         self.engine.apply([], [ref])
 
     def reach(self, name: str = "edge", *addresses: str) -> None:
-        self.engine.reach({Name("shop", name): Reached(addresses=addresses or ("192.0.2.1",))})
+        self.engine.reach(
+            {Name("shop", name): Reached(tuple(ReachedAddress(each) for each in addresses or ("192.0.2.1",)))}
+        )
 
     def _applied(self, applied: Applied) -> None:
         self.told.append(concerned(applied.changes, self.engine.graph))

@@ -26,7 +26,7 @@ from tripylon.kube.watch import Watcher
 from tripylon.loop import Applied, Engine
 from tripylon.model.options import Options
 from tripylon.values import Name
-from tripylon.world.world import Reached
+from tripylon.world.world import Reached, ReachedAddress
 
 pytestmark = pytest.mark.cluster
 GATEWAY_API = "gateway.networking.k8s.io/v1"
@@ -103,7 +103,7 @@ class Controller:
 async def controlling(api: ApiServer) -> AsyncIterator[Controller]:
     async with Counting(api.config()) as client:
         made = Controller(client)
-        made.engine.reach({Name("shop", "edge"): Reached(addresses=("192.0.2.1",))})
+        made.engine.reach({Name("shop", "edge"): Reached((ReachedAddress("192.0.2.1"),))})
         tasks = [asyncio.create_task(each) for each in (made.watcher.run(), made.follow(), made.reporter.run())]
         made.reporter.start()
         try:

@@ -172,7 +172,7 @@ def test_the_printed_object_states_what_a_reader_looks_for() -> None:
     printed = with_status(gateway, desired(graph, gateway, options=OPTIONS, programming=None, now=NOW))
     assert list(printed) == ["apiVersion", "kind", "metadata", "spec", "status"]
     assert printed["apiVersion"] == "gateway.networking.k8s.io/v1"
-    assert printed["status"]["addresses"] == [{"type": "IPAddress", "value": "0.0.0.0"}]
+    assert printed["status"]["addresses"] == [{"type": "IPAddress", "value": "0.0.0.0", "routability": ""}]
     assert [each["supportedKinds"] for each in printed["status"]["listeners"]][2] == []
     assert {"group": "gateway.networking.k8s.io", "kind": "GRPCRoute"} in printed["status"]["listeners"][0][
         "supportedKinds"

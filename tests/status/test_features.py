@@ -41,7 +41,11 @@ def test_each_feature_is_claimed_once_in_the_order_of_names() -> None:
 
 def test_generated_objects_are_claimed_in_kubernetes_only() -> None:
     alone, cluster = ({each.name for each in supported_features(standalone=which)} for which in (True, False))
-    assert cluster - alone == {"GatewayInfrastructure"}
+    assert cluster - alone == {
+        "GatewayAddressRoutability",
+        "GatewayAddressRoutabilityCluster",
+        "GatewayInfrastructure",
+    }
     assert alone < cluster
 
 

@@ -363,16 +363,19 @@ def _refused(gateway: Gateway, obj: Object, error: ApiError) -> Finding | None:
     unwell = error.status >= 500 and not error.message.startswith(_UNREADABLE)
     if error.unreachable or unwell or error.status in (401, 429):
         return None
+    one_address = names.ROUTABILITY_LABEL in obj["metadata"].get("labels", {})
     if error.forbidden:
         hint = "Let whoever runs the cluster grant it to the controller, or raise the quota"
+    elif one_address:
+        hint = "Use a free address of the cluster's Service range, or leave `value` out"
     elif error.not_found:
         hint = "Install that kind, or leave it out of the GatewayParameters"
     else:
         hint = "Correct the GatewayParameters of the Gateway or of its class"
     return Finding(
         object=gateway.ref,
-        condition="Programmed",
-        reason="NoResources" if error.forbidden else "Invalid",
+        condition="AddressesAssigned" if one_address else "Programmed",
+        reason="NotAssigned" if one_address else "NoResources" if error.forbidden else "Invalid",
         message=f"{obj['kind']} `{gateway.metadata.namespace}/{obj['metadata']['name']}` of Gateway `{gateway.key}` is "
         f"refused by the cluster: {error.message}",
         hint=hint,

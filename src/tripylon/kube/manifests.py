@@ -64,16 +64,19 @@ def manifests(
     *,
     ports: Iterable[ListenerPort],
     addresses: Iterable[str] = (),
+    in_front: bool = True,
+    within_cluster: Mapping[str, str] | None = None,
     bootstrap: bytes,
     files: Mapping[str, str] | None = None,
     settings: ProxySettings,
 ) -> tuple[Object, ...]:
     """The objects for one Gateway, ready to be applied; none when somebody else runs its proxies.
 
-    `addresses` are those that the Gateway asks for. `bootstrap` is Envoy's first configuration; another one makes new
-    pods, while `files` (by name, such as certificates of the control plane's authority) reach running pods. Without
-    `ports` there is no Service, as Kubernetes allows none. ValueError when an overlay has a directive that there is
-    not.
+    `addresses` are those that the Gateway asks for; `within_cluster` are the names of Services that give it addresses
+    within the cluster, each with the one asked for, if any; without `in_front` there is no other Service. `bootstrap`
+    is Envoy's first configuration; another one makes new pods, while `files` (by name, such as certificates of the
+    control plane's authority) reach running pods. Without `ports` there is no Service, as Kubernetes allows none.
+    ValueError when an overlay has a directive that there is not.
     """
     if parameters.self_managed:
         return ()
@@ -81,8 +84,11 @@ def manifests(
     kube = parameters.kube
     listening = tuple(sorted(set(ports)))
     made = [_service_account(proxies), _config_map(proxies, bootstrap, files or {}), _workload(proxies, bootstrap)]
-    if listening:
+    if listening and in_front:
         made.append(_service(proxies, listening, tuple(addresses)))
+    if listening:
+        within = (within_cluster or {}).items()
+        made.extend(_service_within(proxies, listening, name=name, address=address) for name, address in within)
     if parameters.overlays("horizontal_pod_autoscaler") and kube.daemon_set is None:
         made.append(_autoscaler(proxies))
     if parameters.overlays("pod_disruption_budget"):
@@ -161,14 +167,7 @@ def _service(proxies: Proxies, ports: tuple[ListenerPort, ...], addresses: tuple
         "type": type_,
         "selector": names.selector_labels(proxies.gateway),
         "ports": [
-            {
-                "name": f"{port.protocol.lower()}-{port.port}",
-                "port": port.port,
-                "protocol": port.protocol,
-                "targetPort": port.port,
-            }
-            | ({"nodePort": node_ports[port.port]} if port.port in node_ports else {})
-            for port in ports
+            _port(port) | ({"nodePort": node_ports[port.port]} if port.port in node_ports else {}) for port in ports
         ],
         **_static_addresses(type_, addresses),
     }
@@ -182,6 +181,28 @@ def _service(proxies: Proxies, ports: tuple[ListenerPort, ...], addresses: tuple
     spec |= {name: value for name, value in optional.items() if value}
     made = _object(proxies, "v1", "Service", labels=wanted.extra_labels, annotations=wanted.extra_annotations)
     return _overlaid(proxies, made | {"spec": spec}, "service_overlay")
+
+
+def _service_within(proxies: Proxies, ports: tuple[ListenerPort, ...], *, name: str, address: str) -> Object:
+    """A Service for nothing but an address within the cluster: no overlay can open it to the world."""
+    wanted = proxies.parameters.kube.service or ProxyService()
+    spec: Object = {
+        "type": "ClusterIP",
+        "selector": names.selector_labels(proxies.gateway),
+        "ports": [_port(port) for port in ports],
+    }
+    optional: Object = {"clusterIP": address}
+    if not address:
+        optional |= {"ipFamilyPolicy": wanted.ip_family_policy, "ipFamilies": list(wanted.ip_families)}
+    spec |= {field: value for field, value in optional.items() if value}
+    made = _object(proxies, "v1", "Service", labels=wanted.extra_labels)
+    labels = {**made["metadata"]["labels"], names.ROUTABILITY_LABEL: "Cluster"}
+    return made | {"metadata": made["metadata"] | {"name": name, "labels": labels}, "spec": spec}
+
+
+def _port(port: ListenerPort) -> Object:
+    name = f"{port.protocol.lower()}-{port.port}"
+    return {"name": name, "port": port.port, "protocol": port.protocol, "targetPort": port.port}
 
 
 def _static_addresses(type_: str, addresses: tuple[str, ...]) -> Object:

@@ -20,6 +20,8 @@ CONTROLLER_LABEL = f"{OWN_GROUP}/controller-name"
 """Which installation made an object, so that two in one cluster leave each other's alone."""
 HASH_ANNOTATION = f"{OWN_GROUP}/content-hash"
 """Hash of what we asked for, so that nothing is asked for twice."""
+ROUTABILITY_LABEL = f"{OWN_GROUP}/routability"
+"""On Services that give an address of a routability that a Gateway asks for; its value is that, `Cluster`."""
 BOOTSTRAP_ANNOTATION = f"{OWN_GROUP}/bootstrap-hash"
 """On pods: another bootstrap makes other pods."""
 GATEWAY_ANNOTATION = f"{OWN_GROUP}/gateway"
@@ -37,6 +39,12 @@ def proxy_name(gateway: str, class_name: str) -> str:
         name = f"gw-{name}"
     # A dot that became a dash could meet another Gateway's name: the hash tells them apart.
     return name if name == whole and len(name) <= MAX_NAME else cut(name, whole)
+
+
+def within_cluster(proxies: str, which: str = "") -> str:
+    """The name of a Service that gives the proxies of that name an address within the cluster; `which` of several."""
+    whole = "-".join(part for part in (proxies, "cluster", which) if part)
+    return whole if len(whole) <= MAX_NAME else cut(whole, whole)
 
 
 def selector_labels(gateway: Gateway) -> dict[str, str]:

@@ -105,7 +105,9 @@ def status_values(status: Status) -> dict[str, Any]:
         entries = plain.get("ancestors", [])
         plain["ancestors"] = [{**entry, "ancestorRef": ref} for entry, ref in zip(entries, refs, strict=True)]
     if isinstance(status, GatewayStatus) and status.addresses:
-        plain["addresses"] = [{"type": each.type} | _plain(each) for each in status.addresses]
+        plain["addresses"] = [
+            {"type": each.type, "value": each.value, "routability": each.routability} for each in status.addresses
+        ]
     if isinstance(status, GatewayStatus | ListenerSetStatus):
         plain["listeners"] = [_listener_values(each) for each in status.listeners]
     return plain

@@ -66,6 +66,11 @@ CLAIMS: tuple[tuple[str, str], ...] = (
 """(feature, what it rests on), in the order of names; offered everywhere."""
 
 CLUSTER_CLAIMS: tuple[tuple[str, str], ...] = (
+    (
+        "GatewayAddressRoutability",
+        "an entry gets an address of its kind or none, which is told: kube/addresses.py",
+    ),
+    ("GatewayAddressRoutabilityCluster", "a Service for each address within the cluster: kube/manifests.py"),
     ("GatewayInfrastructure", "labels, annotations and parameters reach the generated objects: kube/manifests.py"),
 )
 """The same, for what is offered in Kubernetes only."""

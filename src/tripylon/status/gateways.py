@@ -16,6 +16,7 @@ from tripylon.api.gateway import (
 from tripylon.api.meta import Condition
 from tripylon.findings import Finding
 from tripylon.graph import Graph
+from tripylon.model.addresses import assigned
 from tripylon.model.gateways import CLASS_PLANS, GATEWAY_PLANS
 from tripylon.model.options import Options
 from tripylon.status.conditions import Programming, Scribe, about, joined, worst
@@ -23,7 +24,7 @@ from tripylon.status.features import supported_features
 from tripylon.status.listener_sets import accepted_sets
 from tripylon.status.listeners import Judged, judge
 from tripylon.values import is_address
-from tripylon.world.world import ABSENT_KINDS, REACHED, Reached
+from tripylon.world.world import ABSENT_KINDS, REACHED, Reached, ReachedAddress
 
 
 def class_status(graph: Graph, class_: GatewayClass, scribe: Scribe, options: Options) -> GatewayClassStatus | None:
@@ -63,13 +64,16 @@ def gateway_status(
     )
     scribe = scribe.over(gateway.status.conditions)
     accepted = _accepted(findings, listeners, scribe)
-    reached = Reached(plan.addresses) if options.standalone else graph.get(REACHED, gateway.key) or Reached()
+    reached = graph.get(REACHED, gateway.key)
+    if options.standalone:
+        reached = Reached(tuple(ReachedAddress(each) for each in plan.addresses))
     return GatewayStatus(
-        addresses=tuple(_address(value) for value in reached.addresses),
+        addresses=tuple(_address(each) for each in reached.addresses) if reached is not None else (),
         conditions=(
             accepted,
-            _programmed(reached, accepted, findings, listeners, scribe),
+            _programmed(reached or Reached(), accepted, findings, listeners, scribe),
             _resolved(findings, listeners, scribe),
+            *(() if options.standalone else _assigned(gateway, reached, findings, scribe)),
             *_insecure(findings, scribe),
         ),
         listeners=tuple(each.status for each in listeners),
@@ -77,8 +81,9 @@ def gateway_status(
     )
 
 
-def _address(value: str) -> GatewayStatusAddress:
-    return GatewayStatusAddress(type="IPAddress" if is_address(value) else "Hostname", value=value)
+def _address(found: ReachedAddress) -> GatewayStatusAddress:
+    type_ = "IPAddress" if is_address(found.value) else "Hostname"
+    return GatewayStatusAddress(type=type_, value=found.value, routability=found.routability)
 
 
 # --- The Gateway as a whole ----------------------------------------------------------------------------------------
@@ -127,6 +132,22 @@ def _resolved(findings: tuple[Finding, ...], listeners: tuple[Judged, ...], scri
         message = f"References of some listeners are not resolved: {_named(bad)}."
         return scribe.write("ResolvedRefs", "False", "ListenersNotResolved", message)
     return scribe.write("ResolvedRefs", "True", "ResolvedRefs", "All references are resolved.")
+
+
+def _assigned(
+    gateway: Gateway, reached: Reached | None, findings: tuple[Finding, ...], scribe: Scribe
+) -> tuple[Condition, ...]:
+    """How many of the addresses asked for there are (GEP-5093); nothing is written before anybody could know."""
+    condition, entries = "AddressesAssigned", gateway.spec.addresses
+    if reached is None or (not entries and not reached.addresses):
+        return ()
+    missing = [place for place, given in enumerate(assigned(entries, reached.addresses)) if given is None]
+    if not missing:
+        return (scribe.write(condition, "True", condition, "There is an address for each that is asked for."),)
+    reason = "NotAssigned" if len(missing) == len(entries) else "PartiallyAssigned"
+    places = ", ".join(f"`spec.addresses[{place}]`" for place in missing)
+    told = joined(about(findings, condition))
+    return (scribe.write(condition, "False", reason, f"There is no address for {places}. {told}".rstrip()),)
 
 
 def _insecure(findings: tuple[Finding, ...], scribe: Scribe) -> tuple[Condition, ...]:

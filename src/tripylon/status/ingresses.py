@@ -29,7 +29,7 @@ def _addresses(graph: Graph, route: RoutePlan, options: Options) -> Iterator[str
         if gateway is None or not gateway.accepted or not parent.listeners:
             continue
         reached = graph.get(REACHED, gateway.name) or Reached()
-        yield from gateway.addresses if options.standalone else reached.addresses
+        yield from gateway.addresses if options.standalone else (each.value for each in reached.addresses)
 
 
 def _place(address: str) -> IngressLoadBalancerIngress:

@@ -23,6 +23,7 @@ from tripylon.status.desired import Status
 OWN_TYPES = frozenset(
     {
         "Accepted",
+        "AddressesAssigned",
         "Conflicted",
         "InsecureFrontendValidationMode",
         "OverlappingTLSConfig",

@@ -55,11 +55,20 @@ INGRESS_CLASSES: Table[Name, IngressClass] = Table("ingressclasses")
 INGRESSES: Table[Name, Ingress] = Table("ingresses")
 
 
+class ReachedAddress(msgspec.Struct, frozen=True, gc=False):
+    """A place where a gateway is reached."""
+
+    value: str
+    """An IP address or a host name."""
+    routability: str = ""
+    """From where it is reached, as in `GatewayStatusAddress`; empty: nothing is promised."""
+
+
 class Reached(msgspec.Struct, frozen=True, gc=False):
     """Where the proxies of a gateway can be reached, as whoever runs them found out."""
 
-    addresses: tuple[str, ...] = ()
-    """IP addresses or host names that lead to the gateway."""
+    addresses: tuple[ReachedAddress, ...] = ()
+    """What leads to the gateway, in the order of the entries of `spec.addresses` where there are any."""
     unusable: tuple[str, ...] = ()
     """Addresses that the Gateway asks for and does not get."""
     awaited: bool = True
