@@ -19,8 +19,8 @@ from tripylon.graph import Derive, Read, Table
 from tripylon.model.backends import CLUSTERS_BY_CLIENT, ROUTES_BY_CLUSTER
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.plan import FrontendKey, GatewayTls, HostKey, Listener
-from tripylon.model.route_plans import TRACED_BY_CLUSTER
+from tripylon.model.plan import ClusterKey, FrontendKey, GatewayTls, HostKey, Listener
+from tripylon.model.route_plans import LISTENER_AUTH, LISTENERS_BY_CLUSTER, TRACED_BY_CLUSTER
 from tripylon.model.stream_plans import STREAMS, STREAMS_BY_CLUSTER
 from tripylon.model.tls import GATEWAY_TLS, TLS_BY_SECRET
 from tripylon.values import Built, Name, Ref
@@ -69,12 +69,14 @@ def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
             yield from _on_gateway(read, table.gateway, table.port, "is refused by Envoy", words)
     elif url == VHDS:
         host = names.parse_virtual_host(name)
-        for ref in _routes_of_host(read, host) if host is not None else ():
-            yield _on_route(ref, f"Envoy refuses host `{host.hostname or '*' if host else name}`", words)
+        if host is not None:
+            yield from _on_host(read, host, f"Envoy refuses host `{host.hostname or '*'}`", words)
     elif url in (CDS, EDS):
         for ref in _routes_of_cluster(read, name):
             yield _on_route(ref, f"Envoy refuses {short} resource `{name}`, which it needs", words)
         cluster = names.parse_cluster(name)
+        if cluster is not None:
+            yield from _on_asking(read, cluster, f"asks by {short} resource `{name}`, which Envoy refuses", words)
         for tracing in read.lookup(TRACED_BY_CLUSTER, cluster) if cluster is not None else ():
             yield _on_tracing(tracing.policy, f"Envoy refuses {short} resource `{name}`", words)
     elif url == SDS:
@@ -118,21 +120,15 @@ def _on_gateway(read: Read, name: Name, port: int, what: str, words: str, *, udp
 
 
 def _on_secret(read: Read, tls: GatewayTls, secret: Name | None, words: str) -> Iterator[Finding]:
-    plan = read.get(GATEWAY_PLANS, tls.name)
     presenting = {each.listener for each in tls.listeners if secret in each.certificates}
-    for listener in plan.listeners if plan is not None else ():
-        if listener.id in presenting:
-            yield _on_listener(tls.name, listener, f"cannot use Secret `{secret}`", words)
+    yield from _on_listeners(read, tls.name, presenting, f"cannot use Secret `{secret}`", words)
 
 
 def _on_clients(read: Read, key: FrontendKey, words: str) -> Iterator[Finding]:
-    plan, tls = read.get(GATEWAY_PLANS, key.gateway), read.get(GATEWAY_TLS, key.gateway)
-    checking = (
-        {each.listener for each in tls.listeners if each.clients and each.clients.authorities == key} if tls else ()
-    )
-    for listener in plan.listeners if plan is not None else ():
-        if listener.id in checking:
-            yield _on_listener(key.gateway, listener, "cannot check clients", words)
+    tls = read.get(GATEWAY_TLS, key.gateway)
+    presenting = tls.listeners if tls is not None else ()
+    checking = {each.listener for each in presenting if each.clients and each.clients.authorities == key}
+    yield from _on_listeners(read, key.gateway, checking, "cannot check clients", words)
 
 
 def _on_client(gateway: Name, what: str, words: str) -> Finding:
@@ -202,6 +198,27 @@ def _on_route(ref: Ref, what: str, words: str) -> Finding:
     )
 
 
-def _routes_of_host(read: Read, key: HostKey) -> tuple[Ref, ...]:
+def _on_host(read: Read, key: HostKey, what: str, words: str) -> Iterator[Finding]:
+    """The routes of a host, and the listener whose filters stand in it."""
     plan = read.get(HOSTS, key)
-    return tuple(dict.fromkeys(entry.route for entry in plan.entries)) if plan is not None else ()
+    if plan is None:
+        return
+    for ref in dict.fromkeys(entry.route for entry in plan.entries):
+        yield _on_route(ref, what, words)
+    if plan.auth is not None:
+        yield from _on_listeners(read, key.table.gateway, {plan.auth.listener}, "has filters by which " + what, words)
+
+
+def _on_asking(read: Read, cluster: ClusterKey, what: str, words: str) -> Iterator[Finding]:
+    """The listeners that ask a service before a route is chosen."""
+    for gateway in sorted(read.members(LISTENERS_BY_CLUSTER, cluster)):
+        asking = read.get(LISTENER_AUTH, gateway) or ()
+        ids = {each.listener for each in asking if any(service.cluster == cluster for service in each.services)}
+        yield from _on_listeners(read, gateway, ids, what, words)
+
+
+def _on_listeners(read: Read, gateway: Name, ids: set[str], what: str, words: str) -> Iterator[Finding]:
+    plan = read.get(GATEWAY_PLANS, gateway)
+    for listener in plan.listeners if plan is not None else ():
+        if listener.id in ids:
+            yield _on_listener(gateway, listener, what, words)
