@@ -817,6 +817,20 @@ def test_a_secret_from_files(world: World, text: str) -> None:
     assert contents(world) == {"tls.crt": b"RENEWED", "tls.key": b"KEY"}  # The last good version serves.
 
 
+def test_a_config_map_from_files(world: World) -> None:
+    text = SECRET.format(value="ca.crt=certs/ca.pem,more=certs/ca.pem").replace("kind: Secret", "kind: ConfigMap")
+    world.write("a.yaml", text.replace("type: kubernetes.io/tls\n", "data: {more: WRITTEN}\n"))
+    world.write("certs/ca.pem", "CA")
+    assert world.scan().problems == ()
+    held = world.objects[Ref("", "ConfigMap", "default", "tls")]
+    assert getattr(held, "contents", {}) == {"ca.crt": b"CA", "more": b"WRITTEN"}
+
+    world.write("certs/ca.pem", "RENEWED")
+    assert [each.ref for each in world.scan().put] == [Ref("", "ConfigMap", "default", "tls")]
+    (world.folder / "certs" / "ca.pem").unlink()
+    assert (world.problem().reason, world.problem().object) == ("FileNotUsable", Ref("", "ConfigMap", "default", "tls"))
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

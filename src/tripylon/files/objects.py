@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from tripylon.api import kinds
-from tripylon.api.core import Secret
 from tripylon.api.kinds import DecodeError, Kind
 from tripylon.api.meta import GATEWAY_GROUP, Resource
 from tripylon.api.own import Backend
@@ -21,7 +20,7 @@ from tripylon.api.problems import Path, path_text
 from tripylon.api.validate import validate
 from tripylon.files.positions import positions
 from tripylon.files.problems import Problem, Severity
-from tripylon.files.secrets import ANNOTATION, is_from_files
+from tripylon.files.secrets import ANNOTATION, Holder, is_from_files
 from tripylon.files.yaml import (
     Document,
     DocumentError,
@@ -56,7 +55,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     line: int = 1
     column: int = 1
     annotations: tuple[tuple[str, tuple[int, int]], ...] = ()
-    """Line and column of the annotations by which a Secret takes its content out of files."""
+    """Line and column of the annotations by which a Secret or ConfigMap takes its content out of files."""
 
 
 def read_document(document: Document, *, is_json: bool) -> tuple[Entry, ...]:
@@ -138,8 +137,8 @@ class _Reading:
         )
 
     def annotations(self, resource: Resource | None, path: Path) -> tuple[tuple[str, tuple[int, int]], ...]:
-        """The places of a Secret's annotations that name files."""
-        if not isinstance(resource, Secret) or not is_from_files(resource):
+        """The places of the annotations that name files."""
+        if not isinstance(resource, Holder) or not is_from_files(resource):
             return ()
         names = [name for name in resource.metadata.annotations if name.startswith(ANNOTATION)]
         places = positions(self.text, tuple((*path, "metadata", "annotations", name) for name in names))

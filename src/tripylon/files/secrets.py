@@ -1,8 +1,8 @@
-"""Secrets whose content lies in files beside the YAML, by annotation, so that certificates need not be pasted.
+"""Secrets and ConfigMaps whose content lies in files beside the YAML, by annotation: no certificate need be pasted.
 
 `gateway.tripylon.dev/from-file: tls.crt=cert.pem,tls.key=key.pem` names all keys in one annotation;
 `gateway.tripylon.dev/from-file.tls.crt: cert.pem` names one. Paths are relative to the folder of the YAML file. What
-`stringData` says goes before what files say.
+`stringData` of a Secret or `data` of a ConfigMap says goes before what files say.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from pathlib import Path
 
 import msgspec
 
-from tripylon.api.core import Secret
+from tripylon.api.core import ConfigMap, Secret
 from tripylon.files.listing import unreadable
 
 ANNOTATION = "gateway.tripylon.dev/from-file"
-"""Annotation of a Secret, alone or followed by `.` and a key."""
+"""Annotation of a Secret or ConfigMap, alone or followed by `.` and a key."""
+
+Holder = Secret | ConfigMap
+"""What may have its content in files."""
 
 MAX_BYTES = 1 << 20
-"""Size of one file at most, which is what Kubernetes lets a Secret hold."""
+"""Size of one file at most, which is what Kubernetes lets a Secret or ConfigMap hold."""
 
 
 class FileError(Exception):
@@ -61,15 +64,15 @@ class Contents:
         return kept[1]
 
 
-def is_from_files(secret: Secret) -> bool:
-    """Whether the Secret takes something out of files."""
-    return any(name == ANNOTATION or name.startswith(f"{ANNOTATION}.") for name in secret.metadata.annotations)
+def is_from_files(holder: Holder) -> bool:
+    """Whether it takes something out of files."""
+    return any(name == ANNOTATION or name.startswith(f"{ANNOTATION}.") for name in holder.metadata.annotations)
 
 
-def with_files(secret: Secret, folder: Path, contents: Contents) -> Secret:
-    """The Secret with what its annotations name, relative to `folder`; FileError at the first that cannot be used."""
-    data = dict(secret.data)
-    for annotation, key, name in _named(secret):
+def with_files(holder: Holder, folder: Path, contents: Contents) -> Holder:
+    """It with what its annotations name, relative to `folder`; FileError at the first that cannot be used."""
+    data = dict(holder.data if isinstance(holder, Secret) else holder.binary_data)
+    for annotation, key, name in _named(holder):
         path = folder / os.path.expanduser(name)  # noqa: PTH111 - a Path that begins with ~ would be joined first
         try:
             data[key] = contents.read(path)
@@ -81,13 +84,15 @@ def with_files(secret: Secret, folder: Path, contents: Contents) -> Secret:
             raise FileError(annotation, f"File `{path}` for key `{key}`: {message}", hint) from error
         except ValueError as error:
             raise FileError(annotation, f"`{path}` for key `{key}` {error}", "name another file") from error
-    return msgspec.structs.replace(secret, data=data)
+    if isinstance(holder, Secret):
+        return msgspec.structs.replace(holder, data=data)
+    return msgspec.structs.replace(holder, binary_data=data)
 
 
-def _named(secret: Secret) -> list[tuple[str, str, str]]:
+def _named(holder: Holder) -> list[tuple[str, str, str]]:
     """Annotation, key and path of each file."""
     found = []
-    for annotation, value in secret.metadata.annotations.items():
+    for annotation, value in holder.metadata.annotations.items():
         if annotation.startswith(f"{ANNOTATION}."):
             found.append((annotation, annotation.removeprefix(f"{ANNOTATION}."), value.strip()))
         elif annotation == ANNOTATION:

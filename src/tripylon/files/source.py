@@ -17,7 +17,6 @@ from pathlib import Path
 
 import msgspec
 
-from tripylon.api.core import Secret
 from tripylon.api.meta import Resource
 from tripylon.api.problems import Path as Place
 from tripylon.files import memory
@@ -25,7 +24,7 @@ from tripylon.files.listing import Limits, list_files, unreadable
 from tripylon.files.objects import Entry, read_document
 from tripylon.files.positions import field_path, positions
 from tripylon.files.problems import Problem
-from tripylon.files.secrets import Contents, FileError, is_from_files, with_files
+from tripylon.files.secrets import Contents, FileError, Holder, is_from_files, with_files
 from tripylon.files.state import write_pieces
 from tripylon.files.watch import Targets
 from tripylon.files.yaml import Document, DocumentError, digest_of, documents, json_document
@@ -156,7 +155,7 @@ class FileSource:
             write_pieces(self._kept, memory.encode(self._roots, objects))
 
     def watched(self) -> Targets:
-        """What to watch so that no change is missed: the given paths, files named by Secrets, and targets of links."""
+        """What to watch so that no change is missed: the given paths, files of annotations, targets of links."""
         files = {*self._contents.used, *(path for path in self._files if path.is_symlink())}
         return Targets(roots=self._roots, files=frozenset(files))
 
@@ -240,7 +239,7 @@ def _serve(merged: Merged, resource: Resource, file: File, part: Part, entry: En
         problem = _of_entry(entry, ref, "DuplicateObject", message, "remove or rename one of the two")
         merged.problems.append(_placed(problem, file.path, part))
         return True
-    if isinstance(resource, Secret) and is_from_files(resource):
+    if isinstance(resource, Holder) and is_from_files(resource):
         try:
             resource = with_files(resource, file.path.parent, contents)
         except FileError as error:
