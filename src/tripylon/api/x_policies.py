@@ -31,7 +31,7 @@ class RetryBudget(Part, frozen=True, gc=False, kw_only=True):
             message="must be between one second and one hour",
         ),
     ] = "10s"
-    """Span of time over which requests are counted, 1s to 1h; default 10s."""
+    """Span of time over which requests are counted, 1s to 1h; default 10s. Not used: those under way are counted."""
 
 
 class RequestRate(Part, frozen=True, gc=False, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tripylon.envoy import names
 from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import ads, duration
-from tripylon.model.plan import BackendTls, ClusterPlan, Endpoint, EndpointsPlan, Protocol
+from tripylon.model.plan import BackendTls, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RetryBudget
 from tripylon.pb import pack
 from tripylon.pb.messages import (
     CertificateValidationContext,
@@ -51,7 +51,7 @@ def cluster(plan: ClusterPlan, endpoints: EndpointsPlan | None, options: EmitOpt
         name=name,
         connect_timeout=duration(_CONNECT_TIMEOUT_MS),
         lb_policy=Cluster.LEAST_REQUEST,
-        circuit_breakers=load_limits(),
+        circuit_breakers=load_limits(plan.budget),
     )
     match plan.discovery:
         case "endpoints":
@@ -115,8 +115,8 @@ def add_endpoint(place: LbEndpoint, endpoint: Endpoint) -> None:
     socket.port_value = endpoint.port
 
 
-def load_limits() -> CircuitBreakers:
-    """None that matter: Envoy's own are there to be raised."""
+def load_limits(budget: RetryBudget | None = None) -> CircuitBreakers:
+    """None that matter, as Envoy's own are there to be raised, but for retries that have a budget."""
     breakers = CircuitBreakers()
     thresholds = breakers.thresholds.add()
     thresholds.priority = RoutingPriority.DEFAULT
@@ -124,6 +124,9 @@ def load_limits() -> CircuitBreakers:
     thresholds.max_pending_requests.value = _UNBOUNDED
     thresholds.max_requests.value = _UNBOUNDED
     thresholds.max_retries.value = _UNBOUNDED
+    if budget is not None:
+        thresholds.retry_budget.budget_percent.value = budget.percent
+        thresholds.retry_budget.min_retry_concurrency.value = budget.least
     return breakers
 
 

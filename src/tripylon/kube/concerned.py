@@ -10,7 +10,7 @@ from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import CLASS_PLANS, GATEWAY_PLANS
 from tripylon.model.ingress_places import INGRESSES_BY_GATEWAY
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
-from tripylon.model.policy_ancestors import ANCESTORS, X_BACKEND_ANCESTORS
+from tripylon.model.policy_ancestors import ANCESTORS, TRAFFIC_ANCESTORS, X_BACKEND_ANCESTORS
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.stream_plans import STREAM_ROUTES
 from tripylon.model.telemetry import TELEMETRY_VERDICTS
@@ -41,6 +41,7 @@ def concerned(changes: Changes, graph: Graph) -> set[Ref]:
     found |= {Ref(GATEWAY_GROUP, "GatewayClass", *name) for name in classes}
     found |= {Ref(GATEWAY_GROUP, "BackendTLSPolicy", *name) for name in changes.keys(ANCESTORS)}
     found |= {Ref(X_GROUP, "XBackend", *name) for name in changes.keys(X_BACKEND_ANCESTORS)}
+    found |= {Ref(X_GROUP, "XBackendTrafficPolicy", *name) for name in changes.keys(TRAFFIC_ANCESTORS)}
     found |= {Ref(X_GROUP, "XTelemetryPolicy", *name) for name in changes.keys(TELEMETRY_VERDICTS)}
     return {ref for ref in found if is_reported(ref) and world.find(graph, ref) is not None}
 

@@ -24,6 +24,7 @@ from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, Endpoint, E
 from tripylon.model.route_plans import LISTENERS_BY_CLUSTER, ROUTE_PLANS, TRACED_BY_CLUSTER
 from tripylon.model.slices import endpoints
 from tripylon.model.stream_plans import STREAMS_BY_CLUSTER
+from tripylon.model.traffic_policies import retry_budget
 from tripylon.model.x_backends import fault_of, is_by_tls, plan_x_backend, protocol_of, x_backend_endpoints
 from tripylon.values import Built, Name, Ref, is_address, parse_duration_ms
 from tripylon.world.grants import may_refer
@@ -314,7 +315,8 @@ def plan_cluster(read: Read, key: ClusterKey) -> Built[ClusterPlan, Finding] | N
         tls = _policy_tls(read, key, service) if key.tls else None
         if key.tls and tls is None:
             return None
-        return Built(ClusterPlan(key, "dns" if external else "endpoints", tls))
+        budget = retry_budget(read, service.key) if key.protocol in ("http1", "http2") else None
+        return Built(ClusterPlan(key, "dns" if external else "endpoints", tls, budget=budget))
     backend = read.get(BACKENDS, Name(key.namespace, key.name))
     if backend is None:
         return None

@@ -26,6 +26,7 @@ from tripylon.model import (
     telemetry,
     tls,
     told,
+    traffic_policies,
     x_backends,
 )
 from tripylon.model.options import Options
@@ -43,6 +44,7 @@ def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
         *client_certificates.derives(),
         *backend_policies.derives(),
         *listener_auth.derives(),
+        *traffic_policies.derives(),
         *routes.derives(),
         *streams.derives(),
         *telemetry.derives(),

@@ -476,6 +476,15 @@ class BackendTls(msgspec.Struct, frozen=True, gc=False):
     """Do not verify the host's certificate at all."""
 
 
+class RetryBudget(msgspec.Struct, frozen=True, gc=False):
+    """How much of what goes to a destination may be retries."""
+
+    percent: int
+    """Of the requests under way, in percent."""
+    least: int
+    """So many at a time whatever the share; 0: none."""
+
+
 class ClusterPlan(msgspec.Struct, frozen=True, gc=False):
     """How one destination is reached."""
 
@@ -489,6 +498,8 @@ class ClusterPlan(msgspec.Struct, frozen=True, gc=False):
     """How often DNS is asked again."""
     respect_ttl: bool = True
     """Ask DNS again when its answer expires, if that is later than `refresh_ms`."""
+    budget: RetryBudget | None = None
+    """None: as many retries as routes ask for."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False):

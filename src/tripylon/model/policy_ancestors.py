@@ -25,7 +25,15 @@ from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.stream_plans import STREAM_ROUTES
 from tripylon.values import Built, Name, Ref
 from tripylon.world.grants import may_refer
-from tripylon.world.world import BACKEND_TLS_POLICIES, INGRESSES, ROUTES, TELEMETRY_POLICIES, X_BACKENDS, Route
+from tripylon.world.world import (
+    BACKEND_TLS_POLICIES,
+    INGRESSES,
+    ROUTES,
+    TELEMETRY_POLICIES,
+    X_BACKEND_TRAFFIC_POLICIES,
+    X_BACKENDS,
+    Route,
+)
 
 
 def services_of(ref: Ref, route: Route) -> Iterable[Name]:
@@ -96,6 +104,8 @@ TRACED_BY_X_BACKEND: Index[Name, Name, XTelemetryPolicy] = Index(
 )
 ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of backend tls policies")
 """By BackendTLSPolicy: the Gateways that it concerns, sorted."""
+TRAFFIC_ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of backend traffic policies")
+"""By XBackendTrafficPolicy: the Gateways that it concerns, sorted."""
 X_BACKEND_ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of xbackends")
 """By XBackend: the Gateways that reach it, sorted."""
 
@@ -104,6 +114,7 @@ def derives() -> tuple[Derive[Any, Any], ...]:
     """The step from policies to their Gateways; it comes after routes."""
     return (
         Derive(ANCESTORS, (BACKEND_TLS_POLICIES,), find_ancestors),
+        Derive(TRAFFIC_ANCESTORS, (X_BACKEND_TRAFFIC_POLICIES,), find_traffic_ancestors),
         Derive(X_BACKEND_ANCESTORS, (X_BACKENDS,), find_x_ancestors),
     )
 
@@ -123,6 +134,22 @@ def find_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] |
             for tracing in read.lookup(TRACED_BY_SERVICE, service):
                 if may_refer(read, tracing.ref, Ref("", "Service", *service)):
                     found.update(_traced(read, tracing))
+    return Built(tuple(sorted(found)))
+
+
+def find_traffic_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] | None:
+    """The Gateways whose routes for requests refer to a policy's Services."""
+    policy = read.get(X_BACKEND_TRAFFIC_POLICIES, name)
+    if policy is None:
+        return None
+    found: set[Name] = set()
+    for target in policy.spec.target_refs:
+        if (target.group, target.kind) == ("", "Service"):
+            service = Name(name.namespace, target.name)
+            for route in users(read, service):
+                plan = read.get(ROUTE_PLANS, route)
+                if plan is not None and may_refer(read, route, Ref("", "Service", *service)):
+                    found.update(parent.gateway for parent in plan.parents if parent.listeners)
     return Built(tuple(sorted(found)))
 
 

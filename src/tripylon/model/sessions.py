@@ -16,12 +16,17 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from tripylon.api.routes import SessionPersistence
-from tripylon.graph import Read
+from tripylon.api.x_policies import XBackendTrafficPolicy
+from tripylon.graph import Read, Table
 from tripylon.model.plan import ClusterKey, Destination, Session
 from tripylon.values import Name, Ref, parse_duration_ms
 from tripylon.world.world import X_BACKENDS
 
 _COOKIE_PATH = re.compile(r"/[!-:<-~]*")
+
+
+TRAFFIC_POLICIES: Table[Name, XBackendTrafficPolicy] = Table("backend traffic policies in force")
+"""By Service; see `traffic_policies.py`."""
 
 
 class SessionFault(NamedTuple):
@@ -59,7 +64,7 @@ def faults_of(persistence: SessionPersistence) -> Iterator[SessionFault]:
 def with_sessions(
     read: Read, route: Ref, persistence: SessionPersistence | None, destinations: tuple[Destination, ...]
 ) -> tuple[tuple[Destination, ...], tuple[str, ...]]:
-    """The destinations of a rule, each with its sessions: those of its XBackend, else those of the rule.
+    """The destinations of a rule, each with its sessions: of its XBackend, else of the rule, else of its Service.
 
     With them come names that several backends have chosen, who therefore keep no sessions here.
     """
@@ -86,6 +91,10 @@ def _session(
         backend = read.get(X_BACKENDS, Name(key.namespace, key.name))
         if backend is not None and backend.spec.session_persistence is not None:
             return _known_by(backend.spec.session_persistence, _mark("XBackend", key.namespace, key.name))
+    if key.kind == "Service" and persistence is None:
+        policy = read.get(TRAFFIC_POLICIES, Name(key.namespace, key.name))
+        if policy is not None and policy.spec.session_persistence is not None:
+            return _known_by(policy.spec.session_persistence, _mark("Service", key.namespace, key.name))
     if persistence is None:
         return None
     mark = _mark(*route, key.kind, key.namespace, key.name, str(key.port))

@@ -23,7 +23,7 @@ from tripylon.api.refs import ParentReference
 from tripylon.api.routes import GRPCRoute, HTTPRoute, RouteStatus
 from tripylon.api.streams import TCPRoute, TLSRoute, UDPRoute
 from tripylon.api.x_backends import XBackend, XBackendAncestorStatus, XBackendStatus
-from tripylon.api.x_policies import XTelemetryPolicy
+from tripylon.api.x_policies import XBackendTrafficPolicy, XTelemetryPolicy
 from tripylon.graph import Graph
 from tripylon.model.options import Options
 from tripylon.status.conditions import Programming, Scribe
@@ -66,7 +66,7 @@ def desired(
             return listener_set_status(graph, resource, scribe, programming)
         case HTTPRoute() | GRPCRoute() | TLSRoute() | TCPRoute() | UDPRoute():
             return route_status(graph, resource, scribe, options)
-        case BackendTLSPolicy():
+        case BackendTLSPolicy() | XBackendTrafficPolicy():
             return policy_status(graph, resource, scribe, options)
         case XTelemetryPolicy():
             return telemetry_status(graph, resource, scribe, options)

@@ -10,19 +10,21 @@ from tripylon.api.meta import GATEWAY_GROUP, Condition
 from tripylon.api.policies import BackendTLSPolicy, PolicyAncestorStatus, PolicyStatus
 from tripylon.api.refs import ParentReference
 from tripylon.api.x_backends import XBackend, XBackendAncestorStatus, XBackendStatus
-from tripylon.api.x_policies import XTelemetryPolicy
+from tripylon.api.x_policies import XBackendTrafficPolicy, XTelemetryPolicy
 from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.model.options import Options
-from tripylon.model.policy_ancestors import ANCESTORS, X_BACKEND_ANCESTORS
+from tripylon.model.policy_ancestors import ANCESTORS, TRAFFIC_ANCESTORS, X_BACKEND_ANCESTORS
 from tripylon.model.telemetry import TELEMETRY_VERDICTS
 from tripylon.status.conditions import Scribe, about
 from tripylon.values import Name
 
 
-def policy_status(graph: Graph, policy: BackendTLSPolicy, scribe: Scribe, options: Options) -> PolicyStatus | None:
+def policy_status(
+    graph: Graph, policy: BackendTLSPolicy | XBackendTrafficPolicy, scribe: Scribe, options: Options
+) -> PolicyStatus | None:
     """The status of a policy: our entries only; None when none of our Gateways uses it."""
-    ancestors = graph.get(ANCESTORS, policy.key)
+    ancestors = graph.get(ANCESTORS if isinstance(policy, BackendTLSPolicy) else TRAFFIC_ANCESTORS, policy.key)
     if not ancestors:
         return None
     findings: tuple[Finding, ...] = graph.findings(policy.ref)
