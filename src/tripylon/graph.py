@@ -25,6 +25,7 @@ _Bag = tuple[Any, ...] | dict[Any, None]
 """Different things in order of arrival: few are a tuple, for its size, many a dict, for its speed."""
 _FEW = 8
 _NO_KEYS: tuple[Any, ...] = ()
+_NO_GROUPS: dict[Any, None] = {}
 
 
 class Table(Generic[K, V]):
@@ -122,8 +123,8 @@ class _Groups:
 
     def moved(self, key: Any, old: Any, new: Any) -> None:
         """Re-files a row whose value changed (None: there was or is none) and marks whoever is concerned."""
-        before = tuple(dict.fromkeys(self.index.keys(key, old))) if old is not None else _NO_KEYS
-        after = tuple(dict.fromkeys(self.index.keys(key, new))) if new is not None else _NO_KEYS
+        before = dict.fromkeys(self.index.keys(key, old)) if old is not None else _NO_GROUPS
+        after = dict.fromkeys(self.index.keys(key, new)) if new is not None else _NO_GROUPS
         for group in before:
             if group not in after and not _take(self.members, group, key):
                 self._appeared_or_went(group)
