@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -116,6 +117,35 @@ def test_what_an_xbackend_names_that_is_reached() -> None:
     rules = [{"backendRefs": backend_refs}]
     assert followed.put(_object("HTTPRoute", "r", {"parentRefs": [{"name": "edge"}], "rules": rules}))
     assert followed.names == ["shop/ca", "shop/shown"]
+
+
+def asking(*backends: Mapping[str, object]) -> dict[str, Any]:
+    """Filters of a listener by which services are asked whether requests may pass."""
+    wanted = [{"protocol": "HTTP", "http": {}, "backendRef": each} for each in backends]
+    return {"requests": [{"type": "ExternalAuth", "externalAuth": each} for each in wanted]}
+
+
+def test_what_is_named_by_whom_only_a_listener_asks() -> None:
+    followed = Followed()
+    refs = [{"group": "", "kind": "Secret", "name": "ca-far"}]
+    tls = {"mode": "ServerOnly", "validation": {"hostname": "a.example.com", "caCertificateRefs": refs}}
+    host = {"type": "ExternalHostname", "port": {"number": 443}, "externalHostname": {"hostname": "a.example.com"}}
+    followed.put(gateway("edge"), policy("p", "auth", {"group": "", "kind": "Secret", "name": "ca-auth"}))
+    assert not followed.put(_object("XBackend", "far", {**host, "tls": tls})), "nobody asks"
+    service = {"name": "auth", "port": 443}
+    far = {"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": "far"}
+    guarded = gateway("edge")
+    guarded["spec"]["listeners"][0]["filters"] = asking(service, far)
+    guarded["spec"]["allowedListeners"] = {"namespaces": {"from": "Same"}}
+    assert followed.put(guarded)
+    assert followed.names == ["shop/ca-auth", "shop/ca-far"]
+    assert followed.put(gateway("edge"))
+    more = listener_set("more", "edge", {"name": "cert"})
+    more["spec"]["listeners"][0]["filters"] = asking(service)
+    assert not followed.put(more), "the gateway does not let it in"
+    guarded["spec"]["listeners"][0].pop("filters")
+    assert followed.put(guarded)
+    assert followed.names == ["shop/ca-auth", "shop/cert"]
 
 
 def test_a_secret_is_wanted_until_the_last_who_names_it_is_gone() -> None:

@@ -72,6 +72,8 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
     policy_ancestors.ROUTES_BY_SERVICE,
     policy_ancestors.INGRESSES_BY_SERVICE,
     policy_ancestors.ROUTES_BY_X_BACKEND,
+    policy_ancestors.GATEWAYS_BY_ASKED,
+    policy_ancestors.SETS_BY_ASKED,
     policy_ancestors.TRACED_BY_SERVICE,
     policy_ancestors.TRACED_BY_X_BACKEND,
     backends.ROUTES_BY_CLUSTER,

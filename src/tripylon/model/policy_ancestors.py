@@ -1,8 +1,8 @@
 """Which Gateways a BackendTLSPolicy or an XBackend concerns: those through which a route refers to what it stands for,
-and those that send spans there.
+those with a listener that asks it whether requests may pass, and those that send spans there.
 
-The invariant: a Gateway is an ancestor as long as some attached route of it may refer to the Service, whether or not
-the Service or its policy can be used; what a route may not refer to is not told to anybody.
+The invariant: a Gateway is an ancestor as long as some attached route or listener of it may refer to the Service,
+whether or not the Service or its policy can be used; what may not be referred to is not told to anybody.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tripylon.api.filters import GRPCRouteFilter, HTTPRouteFilter
+from tripylon.api.gateway import Gateway
 from tripylon.api.ingress import INGRESS_GROUP, Ingress
+from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.api.refs import BackendObjectReference
 from tripylon.api.routes import GRPCRoute, HTTPRoute
@@ -21,13 +23,16 @@ from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.ingress_places import INGRESS_PLACES
+from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.stream_plans import STREAM_ROUTES
 from tripylon.values import Built, Name, Ref
 from tripylon.world.grants import may_refer
 from tripylon.world.world import (
     BACKEND_TLS_POLICIES,
+    GATEWAYS,
     INGRESSES,
+    LISTENER_SETS,
     ROUTES,
     TELEMETRY_POLICIES,
     X_BACKEND_TRAFFIC_POLICIES,
@@ -102,6 +107,17 @@ TRACED_BY_SERVICE: Index[Name, Name, XTelemetryPolicy] = Index(
 TRACED_BY_X_BACKEND: Index[Name, Name, XTelemetryPolicy] = Index(
     "telemetry policies by xbackend", TELEMETRY_POLICIES, _collector(X_GROUP, "XBackend")
 )
+
+
+def _asked(name: Name, holder: Gateway | ListenerSet) -> Iterable[Ref]:
+    """What listeners ask whether requests may pass."""
+    filters = (each.filters.requests for each in holder.spec.listeners if each.filters is not None)
+    refs = (each.external_auth.backend_ref for requests in filters for each in requests if each.external_auth)
+    return dict.fromkeys(Ref(ref.group, ref.kind, ref.namespace or name.namespace, ref.name) for ref in refs)
+
+
+GATEWAYS_BY_ASKED: Index[Ref, Name, Gateway] = Index("gateways by asked backend", GATEWAYS, _asked)
+SETS_BY_ASKED: Index[Ref, Name, ListenerSet] = Index("listenersets by asked backend", LISTENER_SETS, _asked)
 ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of backend tls policies")
 """By BackendTLSPolicy: the Gateways that it concerns, sorted."""
 TRAFFIC_ANCESTORS: Table[Name, tuple[Name, ...]] = Table("ancestors of backend traffic policies")
@@ -134,6 +150,7 @@ def find_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] |
             for tracing in read.lookup(TRACED_BY_SERVICE, service):
                 if may_refer(read, tracing.ref, Ref("", "Service", *service)):
                     found.update(_traced(read, tracing))
+            found.update(_asking(read, Ref("", "Service", *service)))
     return Built(tuple(sorted(found)))
 
 
@@ -170,7 +187,23 @@ def find_x_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding]
     for policy in read.lookup(TRACED_BY_X_BACKEND, name):
         if policy.key.namespace == name.namespace:
             found.update(_traced(read, policy))
+    found.update(_asking(read, Ref(X_GROUP, "XBackend", *name)))
     return Built(tuple(sorted(found)))
+
+
+def _asking(read: Read, target: Ref) -> Iterator[Name]:
+    """The gateways of which some listener asks a backend, and may; an XBackend is for its own namespace."""
+    holders = [(Ref(GATEWAY_GROUP, "Gateway", *name), name) for name in read.members(GATEWAYS_BY_ASKED, target)]
+    for name in read.members(SETS_BY_ASKED, target):
+        set_ = read.get(LISTENER_SET_PLANS, name)
+        if set_ is not None and set_.admitted:
+            holders.append((Ref(GATEWAY_GROUP, "ListenerSet", *name), set_.gateway))
+    for holder, gateway in holders:
+        own = holder.namespace == target.namespace
+        if (own or (target.kind == "Service" and may_refer(read, holder, target))) and (
+            read.get(GATEWAY_PLANS, gateway) is not None
+        ):
+            yield gateway
 
 
 def _traced(read: Read, policy: XTelemetryPolicy) -> Iterator[Name]:
