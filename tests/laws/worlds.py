@@ -38,7 +38,7 @@ VERSIONS = {
     "UDPRoute": f"{GATEWAY_API}/v1",
     "ReferenceGrant": f"{GATEWAY_API}/v1",
     "BackendTLSPolicy": f"{GATEWAY_API}/v1",
-    "XBackend": "gateway.networking.x-k8s.io/v1alpha1",
+    **dict.fromkeys(("XBackend", "XBackendTrafficPolicy", "XTelemetryPolicy"), "gateway.networking.x-k8s.io/v1alpha1"),
     "ServiceImport": "multicluster.x-k8s.io/v1alpha1",
     "Backend": f"{OWN}/v1alpha1",
     "EndpointSlice": "discovery.k8s.io/v1",
@@ -246,6 +246,7 @@ _X_TLS = one(
         }
     },
 )
+_PODS: Manifest = {"type": "EndpointSelector", "endpointSelector": {"matchLabels": {"app": "web"}}}
 X_BACKENDS = st.builds(
     lambda space, name, place, protocol, tls: make(
         "XBackend", space, name, spec={"port": {"number": 8000}, **place, **protocol, **tls}
@@ -253,7 +254,8 @@ X_BACKENDS = st.builds(
     one(*SPACES[:2]),
     one("pods", "far"),
     one(
-        {"type": "EndpointSelector", "endpointSelector": {"matchLabels": {"app": "web"}}},
+        _PODS,
+        {**_PODS, "sessionPersistence": {"cookie": {}}},
         {"type": "ExternalHostname", "externalHostname": {"hostname": "out.example.net"}},
     ),
     one({}, {"protocol": "HTTP"}, {"protocol": "GRPC"}, {"protocol": "TCP"}),
@@ -479,10 +481,46 @@ STREAM_ROUTES = st.builds(
     one(*AGES),
 )
 
+# --- Policies of the experimental group ----------------------------------------------------------------------
+
+TRAFFIC_POLICIES = st.builds(
+    lambda space, name, targets, asked, created: make(
+        "XBackendTrafficPolicy",
+        space,
+        name,
+        created=created,
+        spec={"targetRefs": [{"group": "", "kind": "Service", "name": target} for target in targets], **asked},
+    ),
+    one(*SPACES[:2]),
+    one("t1", "t2"),
+    few(one(*SERVICES), 1, 2, key=str),
+    one({}, {"retryConstraint": {}}, {"sessionPersistence": {"cookie": {"name": "s"}}}),
+    one(*AGES),
+)
+TELEMETRY_POLICIES = st.builds(
+    lambda space, name, targets, collector, created: make(
+        "XTelemetryPolicy",
+        space,
+        name,
+        created=created,
+        spec={
+            "targetRefs": [{"group": GATEWAY_API, "kind": "Gateway", "name": target} for target in targets],
+            "tracing": {"mode": "Enabled", "provider": {"backendRef": collector}} if collector else {},
+        },
+    ),
+    one(*SPACES[:2]),
+    one("t1", "t2"),
+    few(one("edge", "inner", "pipes"), 1, 2, key=str),
+    st.one_of(st.none(), _TARGETS),
+    one(*AGES),
+)
+
 # --- Worlds -------------------------------------------------------------------------------------------------
 
 _LESS = st.one_of(CLASSES, SECRETS, CONFIG_MAPS, NAMESPACES, GRANTS)
-_MORE = st.one_of(SERVICE_OBJECTS, SLICES, GATEWAYS, BACKENDS, POLICIES, X_BACKENDS, IMPORTS)
+_MORE = st.one_of(
+    SERVICE_OBJECTS, SLICES, GATEWAYS, BACKENDS, POLICIES, X_BACKENDS, IMPORTS, TRAFFIC_POLICIES, TELEMETRY_POLICIES
+)
 ROUTES = st.one_of(HTTP_ROUTES, HTTP_ROUTES, GRPC_ROUTES)
 OTHERS = st.one_of(_MORE, _LESS, PIPES, STREAM_ROUTES)
 OBJECTS = st.one_of(HTTP_ROUTES, HTTP_ROUTES, GRPC_ROUTES, PIPES, STREAM_ROUTES, STREAM_ROUTES, _MORE, _LESS)
