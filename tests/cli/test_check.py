@@ -93,6 +93,14 @@ def test_json_is_a_list_of_findings(command: Command, tmp_path: Path) -> None:
     }
 
 
+def test_what_turns_two_conditions_bad_is_told_once(command: Command, tmp_path: Path) -> None:
+    listeners = "[{name: a, protocol: HTTP, port: 8080}, {name: b, protocol: TCP, port: 8080}]"
+    write(tmp_path, a=GATEWAY.replace("[{name: http, protocol: HTTP, port: 8080}]", listeners))
+    ran = command("check", "--no-envoy", ".")
+    assert [line.rsplit(" ", 1)[1] for line in ran.out.splitlines() if ": error: " in line] == ["[ProtocolConflict]"] * 2
+    assert ran.out.endswith("2 errors, 0 warnings; 1 valid object; Envoy was not asked.\n")
+
+
 def test_yaml_is_every_object_with_its_status(command: Command, tmp_path: Path) -> None:
     write(tmp_path, a=GATEWAY, b=LOST_ROUTE, c=SECRET)
     ran = command("check", "--no-envoy", "-o", "yaml")

@@ -54,9 +54,12 @@ class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def notices(findings: Iterable[Finding], problems: Iterable[Problem], locate: Locate) -> tuple[Notice, ...]:
-    """All of them, each once, by file, line and column."""
+    """All of them, by file, line and column; what turns several conditions bad, once, with the first of them."""
     found = {*(_of_problem(problem) for problem in problems), *(_of_finding(finding, locate) for finding in findings)}
-    return tuple(sorted(found, key=_order))
+    once: dict[Notice, Notice] = {}
+    for notice in sorted(found, key=lambda each: (*_order(each), each.condition)):
+        once.setdefault(msgspec.structs.replace(notice, condition=""), notice)
+    return tuple(once.values())
 
 
 def count(found: Iterable[Notice]) -> tuple[int, int]:

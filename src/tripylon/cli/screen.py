@@ -156,9 +156,12 @@ class Events:
 
 
 def tell(gateway: Standalone) -> Told:
-    """What is wrong: all of it counted, the first of it looked up in the files."""
+    """What is wrong: all of it counted, the first of it looked up in the files.
+
+    What makes a listener Conflicted makes it not Accepted, too, in the same words; it counts once.
+    """
     severities: list[str] = [problem.severity for problem in gateway.problems]
-    severities += [finding.severity for finding in gateway.graph.all_findings()]
+    severities += [each.severity for each in gateway.graph.all_findings() if each.condition != "Conflicted"]
     limit = 2 * MAX_NOTICES
     findings = sorted(islice(gateway.graph.all_findings(), 10_000), key=lambda each: (each.severity, each.object))
     first = notices(findings[:limit], gateway.problems[:limit], gateway.locate)
