@@ -9,6 +9,7 @@ The invariant: the order is total and independent of the order in which routes c
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.listeners import https_listeners, https_owner, owner
 from tripylon.model.order import entry_order
 from tripylon.model.plan import (
+    Attachment,
     GatewayPlan,
     HostKey,
     HostPlan,
@@ -111,13 +113,7 @@ def _entries(
 
     A rule for one hostname only (Ingress) is contributed where that one covers the host, and by that one.
     """
-    covering = {
-        attachment.own_hostname
-        for attachment in route.attachments
-        if attachment.listener == listener
-        and attachment.host.table == key.table
-        and hostname_matches(attachment.host.hostname, key.hostname)
-    }
+    covering = set(_covering(route, key, listener))
     if not covering:
         return
     narrowest = max(covering, key=hostname_specificity)
@@ -128,3 +124,18 @@ def _entries(
         for position, match in enumerate(rule.matches):
             entry = RouteEntry(route.ref, route.grpc, rule, match)
             yield entry_order(own, route, entry, position), (route.ref, rule.index, position), entry
+
+
+def _covering(route: RoutePlan, key: HostKey, listener: str) -> Iterator[str]:
+    """The own hostnames of a route that cover a host by a listener, looked up: an Ingress may have thousands."""
+    for hostname in wider_hostnames(key.hostname):
+        place = HostKey(key.table, hostname)
+        at = bisect_left(route.attachments, place, key=_host)
+        while at < len(route.attachments) and route.attachments[at].host == place:
+            if route.attachments[at].listener == listener:
+                yield route.attachments[at].own_hostname
+            at += 1
+
+
+def _host(attachment: Attachment) -> HostKey:
+    return attachment.host

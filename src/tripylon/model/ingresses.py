@@ -37,6 +37,7 @@ from tripylon.model.plan import (
     RoutePlan,
     RulePlan,
     Value,
+    attachment_order,
 )
 from tripylon.values import Built, Name, Ref, intersect_hostnames
 from tripylon.world.world import INGRESSES, SERVICES
@@ -80,7 +81,7 @@ def plan_ingress(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
         grpc=False,
         rules=rules,
         parents=tuple(parents),
-        attachments=tuple(attachments),
+        attachments=tuple(sorted(attachments, key=attachment_order)),
         clusters=reached_by(read, gateways, wanted) if gateways else (),
     )
     return Built(plan, tuple(findings))

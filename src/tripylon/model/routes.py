@@ -14,7 +14,17 @@ from tripylon.model.attachment import attach, intersections
 from tripylon.model.client_certificates import clusters_of, reached_by
 from tripylon.model.ingresses import INGRESSES_OF_OURS, plan_ingress
 from tripylon.model.listeners import owner
-from tripylon.model.plan import Attachment, ClusterKey, GatewayPlan, HostKey, Listener, ParentPlan, RoutePlan, RulePlan
+from tripylon.model.plan import (
+    Attachment,
+    ClusterKey,
+    GatewayPlan,
+    HostKey,
+    Listener,
+    ParentPlan,
+    RoutePlan,
+    RulePlan,
+    attachment_order,
+)
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.rules import plan_grpc_rules, plan_http_rules
 from tripylon.values import Built, Name, Ref
@@ -61,7 +71,7 @@ def plan_route(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
         grpc=isinstance(route, GRPCRoute),
         rules=rules,
         parents=tuple(parents),
-        attachments=tuple(attachments),
+        attachments=tuple(sorted(attachments, key=attachment_order)),
         clusters=_clusters(read, attachments, rules),
         accepted=not any(
             finding.severity == "error" and finding.condition == "Accepted" and finding.parent is None
