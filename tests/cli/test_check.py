@@ -97,7 +97,8 @@ def test_what_turns_two_conditions_bad_is_told_once(command: Command, tmp_path: 
     listeners = "[{name: a, protocol: HTTP, port: 8080}, {name: b, protocol: TCP, port: 8080}]"
     write(tmp_path, a=GATEWAY.replace("[{name: http, protocol: HTTP, port: 8080}]", listeners))
     ran = command("check", "--no-envoy", ".")
-    assert [line.rsplit(" ", 1)[1] for line in ran.out.splitlines() if ": error: " in line] == ["[ProtocolConflict]"] * 2
+    errors = [line for line in ran.out.splitlines() if ": error: " in line]
+    assert [line.rsplit(" ", 1)[1] for line in errors] == ["[ProtocolConflict]"] * 2
     assert ran.out.endswith("2 errors, 0 warnings; 1 valid object; Envoy was not asked.\n")
 
 
