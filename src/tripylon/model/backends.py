@@ -227,7 +227,8 @@ def _resolve_import(read: Read, target: Ref, port: int, speaks: Protocol | None)
     if found is None:
         ports = ", ".join(str(each.port) for each in imported.spec.ports if each.protocol == transport)
         what = f"refers to port {port} of {target}, which it does not have for {transport}"
-        return Fault("BackendNotFound", what, f"Use one of its ports: {ports}" if ports else "", ".port")
+        cure = f"Use one of its ports: {ports}" if ports else f"Export a port for {transport} with the Service"
+        return Fault("BackendNotFound", what, cure, ".port")
     protocol = speaks or _protocol(found.app_protocol, PROTOCOLS)
     if isinstance(protocol, Fault):
         return protocol
