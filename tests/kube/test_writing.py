@@ -169,7 +169,10 @@ async def test_status_end_to_end(api: ApiServer, client: Client) -> None:
         await until(accepted)
         assert is_true(await status_of(client, "GatewayClass", "tripylon"), "Accepted", 1)
         await asyncio.sleep(1.0)
-        assert controller.client.patches == 3, "one write each, and then rest"
+        written = controller.client.patches
+        assert written in (3, 4), "one write each, for the class perhaps one more once it is known what is served"
+        await asyncio.sleep(1.0)
+        assert controller.client.patches == written, "and then rest"
 
         await foreign_conditions_stay(client, controller)
         await foreign_parents_stay(client, controller)
