@@ -13,11 +13,12 @@ from typing import Any
 
 from tripylon.api.policies import BackendTLSPolicy, SubjectAltName
 from tripylon.api.refs import LocalObjectReference
-from tripylon.findings import Finding, Severity
+from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
 from tripylon.model.authorities import CA_KEY, AuthorityFault, authority, is_supported
 from tripylon.model.authorities import read_authorities as authorities_of
 from tripylon.model.plan import BackendPolicy
+from tripylon.model.policy_findings import about_policy
 from tripylon.values import Built, Name
 from tripylon.world.world import (
     BACKEND_TLS_POLICIES,
@@ -67,7 +68,7 @@ def read_authorities(read: Read, name: Name) -> Built[bytes, Finding] | None:
             bundles.append(found)
     if not bundles:
         findings.append(
-            _finding(
+            about_policy(
                 policy,
                 "NoValidCACertificate",
                 "has no authority to verify backends by",
@@ -84,11 +85,11 @@ def _bundle(read: Read, policy: BackendTLSPolicy, ref: LocalObjectReference, fie
     if not is_supported(read, target):
         what = f"refers to authorities of kind {ref.group or 'core'}/{ref.kind}, which is not supported"
         hint = f"Refer to a ConfigMap with the certificates under `{CA_KEY}`"
-        return _finding(policy, "InvalidKind", what, hint, f"{field}.kind", condition="ResolvedRefs")
+        return about_policy(policy, "InvalidKind", what, hint, f"{field}.kind", condition="ResolvedRefs")
     found = authorities_of(read, target)
     if isinstance(found, AuthorityFault):
         place = f"{field}.name"
-        return _finding(policy, "InvalidCACertificateRef", found.what, found.hint, place, condition="ResolvedRefs")
+        return about_policy(policy, "InvalidCACertificateRef", found.what, found.hint, place, condition="ResolvedRefs")
     return found
 
 
@@ -105,7 +106,7 @@ def plan_policy(read: Read, name: Name) -> Built[BackendPolicy, Finding] | None:
     findings = [*_unread(policy), *_targets(read, policy)]
     if known not in ("", "System"):
         findings.append(
-            _finding(
+            about_policy(
                 policy,
                 "Invalid",
                 f"asks for the authorities `{known}`, which are not known",
@@ -134,7 +135,7 @@ def _unread(policy: BackendTLSPolicy) -> Iterator[Finding]:
     if policy.spec.options:
         options = ", ".join(f"`{key}`" for key in sorted(policy.spec.options))
         what = f"has options that nobody here reads: {options}"
-        yield _finding(policy, "UnsupportedValue", what, "Remove them", "spec.options", severity="warning")
+        yield about_policy(policy, "UnsupportedValue", what, "Remove them", "spec.options", severity="warning")
 
 
 def _targets(read: Read, policy: BackendTLSPolicy) -> Iterator[Finding]:
@@ -143,18 +144,18 @@ def _targets(read: Read, policy: BackendTLSPolicy) -> Iterator[Finding]:
         field = f"spec.targetRefs[{index}]"
         if (target.group, target.kind) != ("", "Service"):
             what = f"is for a {target.group or 'core'}/{target.kind}, which no BackendTLSPolicy rules here"
-            yield _finding(policy, "TargetNotFound", what, "Name a Service", f"{field}.kind")
+            yield about_policy(policy, "TargetNotFound", what, "Name a Service", f"{field}.kind")
             continue
         name = Name(policy.key.namespace, target.name)
         service = read.get(SERVICES, name)
         if service is None:
             what = f"is for Service `{name}`, which does not exist"
-            yield _finding(policy, "TargetNotFound", what, "Create it, or correct the name", f"{field}.name")
+            yield about_policy(policy, "TargetNotFound", what, "Create it, or correct the name", f"{field}.name")
         elif target.section_name and target.section_name not in {port.name for port in service.spec.ports}:
             names = ", ".join(f"`{port.name}`" for port in service.spec.ports if port.name)
             what = f"is for port `{target.section_name}` of Service `{name}`, which has none of that name"
             hint = f"Use one of {names}" if names else "Give the port a name"
-            yield _finding(policy, "TargetNotFound", what, hint, f"{field}.sectionName")
+            yield about_policy(policy, "TargetNotFound", what, hint, f"{field}.sectionName")
 
 
 # --- Which policy is in force ----------------------------------------------------------------------------------------
@@ -186,31 +187,10 @@ def _age(policy: BackendTLSPolicy) -> tuple[bool, str, Name]:
 
 def _conflict(policy: BackendTLSPolicy, service: Name, section: str, winner: Name, index: int) -> Finding:
     what = f"port `{section}` of Service `{service}`" if section else f"Service `{service}`"
-    return _finding(
+    return about_policy(
         policy,
         "Conflicted",
         f"is not in force for {what}, which the older BackendTLSPolicy `{winner}` rules",
         "Remove one of the two",
         f"spec.targetRefs[{index}]",
-    )
-
-
-def _finding(
-    policy: BackendTLSPolicy,
-    reason: str,
-    what: str,
-    hint: str,
-    field: str,
-    *,
-    condition: str = "Accepted",
-    severity: Severity = "error",
-) -> Finding:
-    return Finding(
-        object=policy.ref,
-        severity=severity,
-        condition=condition,
-        reason=reason,
-        message=f"BackendTLSPolicy `{policy.key}` {what}",
-        hint=hint,
-        field=field,
     )

@@ -15,10 +15,11 @@ from tripylon.api.gateway import Gateway
 from tripylon.api.ingress import INGRESS_GROUP, Ingress
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.api.meta import GATEWAY_GROUP
+from tripylon.api.policies import BackendTLSPolicy
 from tripylon.api.refs import BackendObjectReference
 from tripylon.api.routes import GRPCRoute, HTTPRoute
 from tripylon.api.x_backends import X_GROUP
-from tripylon.api.x_policies import XTelemetryPolicy
+from tripylon.api.x_policies import XBackendTrafficPolicy, XTelemetryPolicy
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.gateways import GATEWAY_PLANS
@@ -141,16 +142,14 @@ def find_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Finding] |
     if policy is None:
         return None
     found: set[Name] = set()
-    for target in policy.spec.target_refs:
-        if (target.group, target.kind) == ("", "Service"):
-            service = Name(name.namespace, target.name)
-            for route in users(read, service):
-                if may_refer(read, route, Ref("", "Service", *service)):
-                    found.update(_gateways(read, route, originating=True))
-            for tracing in read.lookup(TRACED_BY_SERVICE, service):
-                if may_refer(read, tracing.ref, Ref("", "Service", *service)):
-                    found.update(_traced(read, tracing))
-            found.update(_asking(read, Ref("", "Service", *service)))
+    for service in _services(policy):
+        for route in users(read, service.key):
+            if may_refer(read, route, service):
+                found.update(_gateways(read, route, originating=True))
+        for tracing in read.lookup(TRACED_BY_SERVICE, service.key):
+            if may_refer(read, tracing.ref, service):
+                found.update(_traced(read, tracing))
+        found.update(_asking(read, service))
     return Built(tuple(sorted(found)))
 
 
@@ -160,14 +159,19 @@ def find_traffic_ancestors(read: Read, name: Name) -> Built[tuple[Name, ...], Fi
     if policy is None:
         return None
     found: set[Name] = set()
+    for service in _services(policy):
+        for route in users(read, service.key):
+            plan = read.get(ROUTE_PLANS, route)
+            if plan is not None and may_refer(read, route, service):
+                found.update(parent.gateway for parent in plan.parents if parent.listeners)
+    return Built(tuple(sorted(found)))
+
+
+def _services(policy: BackendTLSPolicy | XBackendTrafficPolicy) -> Iterator[Ref]:
+    """The Services that a policy is for; they are of its own namespace."""
     for target in policy.spec.target_refs:
         if (target.group, target.kind) == ("", "Service"):
-            service = Name(name.namespace, target.name)
-            for route in users(read, service):
-                plan = read.get(ROUTE_PLANS, route)
-                if plan is not None and may_refer(read, route, Ref("", "Service", *service)):
-                    found.update(parent.gateway for parent in plan.parents if parent.listeners)
-    return Built(tuple(sorted(found)))
+            yield Ref("", "Service", policy.key.namespace, target.name)
 
 
 def users(read: Read, service: Name) -> Iterator[Ref]:

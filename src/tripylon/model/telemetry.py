@@ -14,12 +14,13 @@ from msgspec.structs import replace
 
 from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.api.x_policies import Tracing, TracingAttribute, XTelemetryPolicy
-from tripylon.findings import Finding, Severity
+from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
 from tripylon.model.backends import Fault, import_port, resolve, service_port
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES, reached
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.plan import ClusterKey, SpanAttribute, TracingPlan
+from tripylon.model.policy_findings import about_policy
 from tripylon.model.route_plans import TRACING
 from tripylon.values import Built, Name
 from tripylon.world.world import (
@@ -99,11 +100,13 @@ def _targets(read: Read, policy: XTelemetryPolicy, findings: list[Finding]) -> I
         name = Name(policy.key.namespace, target.name)
         if (target.group, target.kind) != (GATEWAY_GROUP, "Gateway"):
             what = f"is for a {target.group or 'core'}/{target.kind}, which no XTelemetryPolicy rules"
-            findings.append(_finding(policy, "TargetNotFound", what, "Name a Gateway", _target(index), parent=index))
+            findings.append(
+                about_policy(policy, "TargetNotFound", what, "Name a Gateway", _target(index), parent=index)
+            )
         elif read.get(GATEWAYS, name) is None:
             what = f"is for Gateway `{name}`, which does not exist"
             hint = "Create it, or correct the name"
-            findings.append(_finding(policy, "TargetNotFound", what, hint, _target(index), parent=index))
+            findings.append(about_policy(policy, "TargetNotFound", what, hint, _target(index), parent=index))
         elif read.get(GATEWAY_PLANS, name) is None:
             continue
         yield index
@@ -134,7 +137,7 @@ def _conflict(policy: XTelemetryPolicy, gateway: Name, winner: Name) -> Finding:
     targets = policy.spec.target_refs
     index = next(i for i, each in enumerate(targets) if each.kind == "Gateway" and each.name == gateway.name)
     what = f"is not in force for Gateway `{gateway}`, which the older XTelemetryPolicy `{winner}` rules"
-    return _finding(policy, "Conflicted", what, "Remove one of the two", _target(index), parent=index)
+    return about_policy(policy, "Conflicted", what, "Remove one of the two", _target(index), parent=index)
 
 
 # --- Tracing ---------------------------------------------------------------------------------------------------------
@@ -147,7 +150,7 @@ def _tracing(read: Read, policy: XTelemetryPolicy, tracing: Tracing, findings: l
     collector = _collector(read, policy, tracing)
     if isinstance(collector, Fault):
         findings.append(
-            _finding(
+            about_policy(
                 policy,
                 collector.reason,
                 collector.message,
@@ -164,7 +167,7 @@ def _tracing(read: Read, policy: XTelemetryPolicy, tracing: Tracing, findings: l
         what = "keeps a share of the traces that others have begun, which cannot be done"
         hint = "Remove it, or have parent based sampling Disabled; until then all of them are kept"
         place = "spec.tracing.parentBasedSampling.samplingRate"
-        findings.append(_finding(policy, "UnsupportedValue", what, hint, place, severity="warning"))
+        findings.append(about_policy(policy, "UnsupportedValue", what, hint, place, severity="warning"))
     rate = tracing.sampling_rate
     return TracingPlan(
         policy=policy.key,
@@ -197,7 +200,7 @@ def _attributes(
                 known = ", ".join(sorted(ATTRIBUTE_KEYS))
                 hint = f"Use one of {known}, or {_HEADER_KEY} and a name; until then spans do not have it"
                 place = f"spec.tracing.attributes[{index}].attributeKey"
-                findings.append(_finding(policy, "UnsupportedValue", what, hint, place, severity="warning"))
+                findings.append(about_policy(policy, "UnsupportedValue", what, hint, place, severity="warning"))
 
 
 def _collector(read: Read, policy: XTelemetryPolicy, tracing: Tracing) -> ClusterKey | Fault:
@@ -235,26 +238,3 @@ def _speaks_http(read: Read, cluster: ClusterKey) -> bool:
 
 def _target(index: int) -> str:
     return f"spec.targetRefs[{index}]"
-
-
-def _finding(
-    policy: XTelemetryPolicy,
-    reason: str,
-    what: str,
-    hint: str,
-    field: str,
-    *,
-    condition: str = "Accepted",
-    severity: Severity = "error",
-    parent: int | None = None,
-) -> Finding:
-    return Finding(
-        object=policy.ref,
-        severity=severity,
-        condition=condition,
-        reason=reason,
-        message=f"XTelemetryPolicy `{policy.key}` {what}",
-        hint=hint,
-        field=field,
-        parent=parent,
-    )

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from tripylon.api.x_policies import RetryConstraint, XBackendTrafficPolicy
-from tripylon.findings import Finding, Severity
+from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
 from tripylon.model.plan import RetryBudget
+from tripylon.model.policy_findings import about_policy
 from tripylon.model.sessions import TRAFFIC_POLICIES, faults_of
 from tripylon.values import Built, Name, parse_duration_ms
 from tripylon.world.world import SERVICES, X_BACKEND_TRAFFIC_POLICIES, X_BACKEND_TRAFFIC_POLICIES_BY_SERVICE
@@ -62,10 +63,10 @@ def _missing(read: Read, policy: XBackendTrafficPolicy) -> Iterator[Finding]:
         service = Name(policy.key.namespace, target.name)
         if (target.group, target.kind) != ("", "Service"):
             what = f"is for a {target.group or 'core'}/{target.kind}, which no XBackendTrafficPolicy rules here"
-            yield _finding(policy, "TargetNotFound", what, "Name a Service", f"{field}.kind")
+            yield about_policy(policy, "TargetNotFound", what, "Name a Service", f"{field}.kind")
         elif read.get(SERVICES, service) is None:
             what = f"is for Service `{service}`, which does not exist"
-            yield _finding(policy, "TargetNotFound", what, "Create it, or correct the name", f"{field}.name")
+            yield about_policy(policy, "TargetNotFound", what, "Create it, or correct the name", f"{field}.name")
 
 
 def _sessions(policy: XBackendTrafficPolicy) -> Iterator[Finding]:
@@ -73,7 +74,7 @@ def _sessions(policy: XBackendTrafficPolicy) -> Iterator[Finding]:
     for fault in faults_of(persistence) if persistence is not None else ():
         reason = "UnsupportedValue" if fault.kept else "Invalid"
         field = f"spec.sessionPersistence{fault.field}"
-        yield _finding(policy, reason, fault.what, fault.hint, field, severity="warning" if fault.kept else "error")
+        yield about_policy(policy, reason, fault.what, fault.hint, field, severity="warning" if fault.kept else "error")
 
 
 def judge_service(read: Read, service: Name) -> Built[XBackendTrafficPolicy, Finding] | None:
@@ -95,18 +96,4 @@ def _conflict(policy: XBackendTrafficPolicy, service: Name, winner: Name) -> Fin
     targets = policy.spec.target_refs
     index = next(i for i, each in enumerate(targets) if (each.kind, each.name) == ("Service", service.name))
     what = f"is not in force for Service `{service}`, which the older XBackendTrafficPolicy `{winner}` rules"
-    return _finding(policy, "Conflicted", what, "Remove one of the two", f"spec.targetRefs[{index}]")
-
-
-def _finding(
-    policy: XBackendTrafficPolicy, reason: str, what: str, hint: str, field: str, *, severity: Severity = "error"
-) -> Finding:
-    return Finding(
-        object=policy.ref,
-        severity=severity,
-        condition="Accepted",
-        reason=reason,
-        message=f"XBackendTrafficPolicy `{policy.key}` {what}",
-        hint=hint,
-        field=field,
-    )
+    return about_policy(policy, "Conflicted", what, "Remove one of the two", f"spec.targetRefs[{index}]")
