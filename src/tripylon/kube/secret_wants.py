@@ -1,5 +1,5 @@
-"""Which Secrets are needed: those that Backends name, Gateways of ours, ListenerSets that such a Gateway lets in, and
-BackendTLSPolicies and XBackends that concern one.
+"""Which Secrets are needed: those that Backends name, Gateways of ours, ListenerSets and Ingresses that such a Gateway
+lets in, and BackendTLSPolicies and XBackends that concern one.
 
 Where not all Secrets may be listed, these are followed one by one. Kept up by what changes, so that a change costs as
 much as the objects in it. The invariant: nobody else's object has a Secret read.

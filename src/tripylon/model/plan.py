@@ -290,13 +290,14 @@ class Listener(msgspec.Struct, frozen=True, gc=False):
     """One listener as routes see it."""
 
     id: str
-    """Unique in the gateway: the name of a listener of its own, `namespace/set/name` of one that a ListenerSet adds."""
+    """Unique in the gateway: the name of a listener of its own, `namespace/set/name` of one that a ListenerSet adds,
+    `namespace/ingress/tls:host` of one that presents the certificate of an Ingress."""
     name: str
     """Name within the object that states it, by which routes name it."""
     holder: Ref
-    """The Gateway or ListenerSet that states it."""
+    """The Gateway, ListenerSet or Ingress that states it."""
     place: int
-    """Index in the holder's `spec.listeners`."""
+    """Index in the holder's `spec.listeners`; of an Ingress, among the hosts that it has certificates for."""
     port: int
     protocol: str
     hostname: str
