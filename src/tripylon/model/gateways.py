@@ -1,8 +1,8 @@
 """Gateway → listeners: which gateways are ours, what each listener accepts, and which sockets are whose.
 
-A gateway's listeners are its own and those that ListenerSets and Ingresses add (`entries.py`); which of them are refused
-is worked out in `conflicts.py`. The invariant: a listener that is refused never keeps another from being served. TLS is
-resolved apart, in `tls.py`, so that a renewed certificate does not touch a route. Read `routes.py` next.
+A gateway's listeners are its own and those that ListenerSets and Ingresses add (`entries.py`); which of them are
+refused is worked out in `conflicts.py`. The invariant: a listener that is refused never keeps another from being
+served. TLS is resolved apart, in `tls.py`, so that a renewed certificate does not touch a route. Read `routes.py` next.
 """
 
 from __future__ import annotations
