@@ -22,17 +22,17 @@ from tripylon.model.stream_plans import StreamKey, StreamPlan
 
 
 def host_name(key: HostKey) -> str:
-    """`gateway:port host`; an HTTPS listener follows the port, a namespace other than `default` comes first."""
+    """`gateway:port host`; `/https` follows the port of HTTPS listeners, a namespace but `default` comes first."""
     table = key.table
     return (
         f"{_name(table.gateway.namespace, table.gateway.name)}:{table.port}"
-        + (f"/{table.listener}" if table.listener else "")
+        + ("/https" if table.secure else "")
         + f" {key.hostname or '*'}"
     )
 
 
 def host_lines(plan: HostPlan) -> list[str]:
-    return ["421"] if plan.misdirected else [_line(entry) for entry in plan.entries]
+    return [f"by connections of {plan.rightful}"] * bool(plan.rightful) + [_line(entry) for entry in plan.entries]
 
 
 def stream_name(key: StreamKey) -> str:

@@ -166,9 +166,9 @@ def hosts_apart(graph: Graph, routes: set[Ref]) -> set[str]:
 
 
 def behind_tls(name: str) -> bool:
-    """Whether a virtual host is that of an HTTPS listener, which goes with its certificate."""
+    """Whether a virtual host is one of HTTPS listeners, which go with its certificate."""
     key = names.parse_virtual_host(name)
-    return key is not None and bool(key.table.listener)
+    return key is not None and key.table.secure
 
 
 @given(worlds.worlds(), st.integers(0, 30))

@@ -19,8 +19,8 @@ GATEWAY = Ref("gateway.networking.k8s.io", "Gateway", *EDGE)
     ("key", "about"),
     [
         (GATEWAY, GATEWAY),
-        (HostKey(RouteTable(EDGE, 80, ""), "a.example"), GATEWAY),
-        (RouteTable(EDGE, 443, "tls"), GATEWAY),
+        (HostKey(RouteTable(EDGE, 80, secure=False), "a.example"), GATEWAY),
+        (RouteTable(EDGE, 443, secure=True), GATEWAY),
         (ListenerKey(EDGE, 80, "::"), GATEWAY),
         (StreamKey(EDGE, 5432, "TCP", "tcp", ""), GATEWAY),
         (ClusterKey("Service", "team", "web", 80, "http1"), Ref("", "Service", "team", "web")),

@@ -137,7 +137,7 @@ def service(backend: Manifest) -> str:
 
 def served(graph: Graph, host: str, path: str) -> str:
     """The Service that Envoy would send a request to, by the hosts that it is told."""
-    table = RouteTable(EDGE, 80, "")
+    table = RouteTable(EDGE, 80, secure=False)
     hosts = [key.hostname for key in graph.rows(HOSTS) if key.table == table]
     best = max((each for each in hosts if hostname_matches(each, host.lower())), key=hostname_specificity)
     plan = graph.get(HOSTS, HostKey(table, best))

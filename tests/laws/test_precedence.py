@@ -12,7 +12,7 @@ from tests.laws import reference, worlds
 from tests.laws.reference import Request, Winner
 from tests.laws.worlds import GRPC_MATCHES, HOSTNAMES, PATH_MATCHES, World, http_matches, one, routes, settled
 
-from tripylon.api.gateway import Gateway
+from tripylon.api.gateway import Gateway, Listener
 from tripylon.graph import Graph
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
@@ -67,11 +67,28 @@ def hold(world: World, requests: list[Request]) -> None:
     graph = settled(world.values())
     for gateway, table, names in sockets(graph, world):
         listeners = [listener for listener in gateway.spec.listeners if listener.name in names]
-        others = {name for _, other, found in sockets(graph, world) if is_rival(table, other) for name in found}
-        rivals = [listener for listener in gateway.spec.listeners if listener.name in others]
-        for request in requests:
-            expected = reference.answer(world.values(), gateway, listeners, rivals, request)
-            assert served(graph, table, request) == expected, (table, request)
+        if not table.secure:
+            hold_socket(graph, world, gateway, table, listeners, [], "", requests)
+            continue
+        for taker in listeners:
+            rivals = [listener for listener in listeners if listener is not taker]
+            hold_socket(graph, world, gateway, table, [taker], rivals, taker.name, requests)
+
+
+def hold_socket(
+    graph: Graph,
+    world: World,
+    gateway: Gateway,
+    table: RouteTable,
+    listeners: list[Listener],
+    rivals: list[Listener],
+    taker: str,
+    requests: list[Request],
+) -> None:
+    """Compares the plan with the reference for connections that reach these listeners, and not their rivals."""
+    for request in requests:
+        expected = reference.answer(world.values(), gateway, listeners, rivals, request)
+        assert served(graph, table, taker, request) == expected, (table, taker, request)
 
 
 def sockets(graph: Graph, world: World) -> Iterator[tuple[Gateway, RouteTable, set[str]]]:
@@ -87,18 +104,15 @@ def sockets(graph: Graph, world: World) -> Iterator[tuple[Gateway, RouteTable, s
                     yield each, table, names
 
 
-def is_rival(table: RouteTable, other: RouteTable) -> bool:
-    """Whether both are tables of HTTPS listeners of one port, and different ones."""
-    same_port = (table.gateway, table.port) == (other.gateway, other.port)
-    return same_port and bool(table.listener and other.listener) and table != other
+def served(graph: Graph, table: RouteTable, taker: str, request: Request) -> Winner | None:
+    """What a proxy does with a plan: the host as Envoy finds it, then its first entry that matches.
 
-
-def served(graph: Graph, table: RouteTable, request: Request) -> Winner | None:
-    """What a proxy does with a plan: the host as Envoy finds it, then its first entry that matches."""
+    `taker` is the HTTPS listener that took the connection.
+    """
     plan = find_host(graph, table, request.host)
     if plan is None:
         return None
-    if plan.misdirected:
+    if plan.rightful not in ("", taker):
         return reference.MISDIRECTED
     return next(((each.route, each.rule.index) for each in plan.entries if matches(each, request)), None)
 
@@ -172,10 +186,10 @@ def test_the_reference_is_not_blind() -> None:
         ]
     )
     graph = settled(world.values())
-    table = RouteTable(Name("a", "edge"), 8080, "")
-    found = [served(graph, table, Request("www.example.com", path)) for path in ("/a/b", "/a", "/z")]
+    table = RouteTable(Name("a", "edge"), 8080, secure=False)
+    found = [served(graph, table, "", Request("www.example.com", path)) for path in ("/a/b", "/a", "/z")]
     assert [winner and winner[0].name for winner in found] == ["narrow", "narrow", "r0"]
-    other = served(graph, table, Request("shop.example.com", "/a/b/c"))
+    other = served(graph, table, "", Request("shop.example.com", "/a/b/c"))
     assert other is not None
     assert other[0].name == "wide"
     hold(world, [Request("www.example.com", "/a/b"), Request("shop.example.com", "/a/b/c"), Request("x.org", "/a")])

@@ -117,7 +117,7 @@ def served(graph: Graph, port: int, name: str) -> str:
     if not matching:
         return "closed"
     chain, _ = max(matching, key=lambda pair: rank(pair[1]))
-    if chain["filters"][0]["name"].endswith("http_connection_manager"):
+    if chain["filters"][-1]["name"].endswith("http_connection_manager"):
         return f"https {chain['name']}"
     listener, hostname = chain["name"].split("/", 4)[4].rsplit("/", 1)
     stream = graph.get(STREAMS, StreamKey(PIPES, port, "TLS", listener, "" if hostname == "*" else hostname))

@@ -173,7 +173,7 @@ def gateways(graph: Graph, *, max_hosts: int | None = None) -> tuple[GatewayView
     for key, host in islice(graph.rows(HOSTS).items(), max_hosts):
         plan = graph.get(GATEWAY_PLANS, key.table.gateway)
         listener = owner(plan, key.table, key.hostname) if plan else None
-        if listener is not None and not host.misdirected:
+        if listener is not None:
             hosts.setdefault((key.table.gateway, listener.id), []).append(host)
     streams = _streams(graph, max_hosts)
     return tuple(

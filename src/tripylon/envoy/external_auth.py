@@ -67,6 +67,13 @@ def enable_before_routes(host: VirtualHost, services: tuple[AuthService, ...]) -
         host.typed_per_filter_config[slot_name].CopyFrom(pack(CompositePerRoute(matcher=_skip())))
 
 
+def unasked(route: Route) -> Route:
+    """Has the requests of a route ask nobody, whatever its host asks."""
+    for slot_name in LISTENER_SLOTS:
+        route.typed_per_filter_config[slot_name].CopyFrom(pack(CompositePerRoute(matcher=_skip())))
+    return route
+
+
 def _skip() -> Matcher:
     matcher = Matcher()
     matcher.on_no_match.action.name = "skip"

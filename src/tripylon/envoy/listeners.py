@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tripylon.envoy import cors, external_auth, names, sessions, streams, tracing
+from tripylon.envoy import cors, external_auth, names, sessions, streams, taken_by, tracing
 from tripylon.envoy.access_log import access_log
 from tripylon.envoy.downstream_tls import HANDSHAKE_TIMEOUT_MS, terminate
 from tripylon.envoy.options import EmitOptions
@@ -70,7 +70,7 @@ def listener(
     built.address.socket_address.CopyFrom(SocketAddress(address=key.address, port_value=key.port))
     match served[0].protocol:
         case "HTTP":
-            _add_manager(built.filter_chains.add(), RouteTable(key.gateway, key.port, ""), traced, options)
+            _add_manager(built.filter_chains.add(), RouteTable(key.gateway, key.port, secure=False), traced, options)
         case "TCP":
             built.filter_chains.append(streams.tcp_chain(key.gateway, served[0], streamed, options))
         case "UDP":
@@ -135,13 +135,16 @@ def _add_https(
     if plan.hostname:
         chain.filter_chain_match.server_names.append(plan.hostname)
     terminate(chain, tls, alpn=("h2", "http/1.1"))
-    _add_manager(chain, plan.table(key.gateway), traced, options)
+    taken_by.note(chain, plan.id)
+    _add_manager(chain, plan.table(key.gateway), traced, options, listener=plan.id)
 
 
-def _add_manager(chain: FilterChain, table: RouteTable, traced: TracingPlan | None, options: EmitOptions) -> None:
-    """The connection manager: what is the same for every request of a routing table."""
+def _add_manager(
+    chain: FilterChain, table: RouteTable, traced: TracingPlan | None, options: EmitOptions, *, listener: str = ""
+) -> None:
+    """The connection manager: what is the same for every request of a chain; `listener` is whose, if it has several."""
     manager = HttpConnectionManager(
-        stat_prefix=names.route_table(table).replace(".", "_"),
+        stat_prefix="/".join(filter(None, (names.route_table(table), listener))).replace(".", "_"),
         codec_type=HttpConnectionManager.AUTO,
         server_header_transformation=HttpConnectionManager.PASS_THROUGH,
         request_headers_timeout=duration(_REQUEST_HEADERS_TIMEOUT_MS),

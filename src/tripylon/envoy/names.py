@@ -18,9 +18,8 @@ NO_CLUSTER = "no-cluster"
 
 
 def route_table(table: RouteTable) -> str:
-    """`namespace/gateway/port`, with `/` and the listener's id for an HTTPS listener: a RouteConfiguration."""
-    base = f"{table.gateway}/{table.port}"
-    return f"{base}/{table.listener}" if table.listener else base
+    """`namespace/gateway/port`, with `/https` for that of the HTTPS listeners: a RouteConfiguration."""
+    return f"{table.gateway}/{table.port}" + ("/https" if table.secure else "")
 
 
 def virtual_host(key: HostKey) -> str:
@@ -58,9 +57,9 @@ def parse_sessions(name: str) -> StreamKey | None:
 def parse_route_table(name: str) -> RouteTable | None:
     """The routing table of a RouteConfiguration's name; None when it is none of ours."""
     parts = name.split("/")
-    if len(parts) not in (3, 4, 6) or not parts[2].isdigit():
+    if len(parts) not in (3, 4) or not parts[2].isdigit() or parts[3:] not in ([], ["https"]):
         return None
-    return RouteTable(Name(parts[0], parts[1]), int(parts[2]), "/".join(parts[3:]))
+    return RouteTable(Name(parts[0], parts[1]), int(parts[2]), len(parts) == 4)
 
 
 def parse_virtual_host(name: str) -> HostKey | None:

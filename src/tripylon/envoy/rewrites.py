@@ -96,7 +96,7 @@ def redirect(change: Redirect, match: Match, host: HostKey) -> RedirectAction:
     listener's own port goes without saying too.
     """
     built = RedirectAction(response_code=_CODES.get(change.status, RedirectAction.FOUND))
-    scheme = "https" if host.table.listener else "http"
+    scheme = "https" if host.table.secure else "http"
     target = change.scheme or scheme
     port = change.port or (_WELL_KNOWN[target] if change.scheme else host.table.port)
     if change.scheme:

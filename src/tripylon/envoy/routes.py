@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tripylon.envoy import cors, external_auth, names, sessions
+from tripylon.envoy import cors, external_auth, names, sessions, taken_by
 from tripylon.envoy.rewrites import change_headers, prevail, redirect, rewrite_path
 from tripylon.envoy.source import ads, duration
 from tripylon.model.plan import (
@@ -74,24 +74,31 @@ def route_configuration(table: RouteTable) -> RouteConfiguration:
 def virtual_host(plan: HostPlan) -> VirtualHost:
     """Everything that one hostname answers. Envoy removes it by this name, so it must be the resource's own."""
     built = VirtualHost(name=names.virtual_host(plan.key), domains=[plan.key.hostname or "*"])
-    if plan.misdirected:
-        built.routes.append(_answer("misdirected", 421))
-    if plan.auth is not None and plan.auth.closed:
-        built.routes.append(_answer("closed", 500))
-        return built
-    for entry in plan.entries:
-        for route in _routes(entry, plan.key):
-            built.routes.append(route)
-    if plan.auth is not None:
+    built.routes.extend(_served(plan))
+    if plan.auth is not None and not plan.auth.closed:
         external_auth.enable_before_routes(built, plan.auth.services)
-        built.routes.append(_answer("none", 404))
+    if plan.rightful:
+        for route in built.routes:
+            taken_by.demand(route, plan.rightful)
+        built.routes.append(external_auth.unasked(_answer("misdirected", 421)))
     return built
+
+
+def _served(plan: HostPlan) -> Iterator[Route]:
+    """What a host answers to those who may ask for it."""
+    if plan.auth is not None and plan.auth.closed:
+        yield _answer("closed", 500)
+        return
+    for entry in plan.entries:
+        yield from _routes(entry, plan.key)
+    if plan.auth is not None or plan.rightful:
+        yield _answer("none", 404)
 
 
 def _answer(name: str, status: int) -> Route:
     """Answers everything: 421 has clients connect anew by the right name (RFC 9110, 15.5.20).
 
-    404 is what no route would mean, too, but requests without a route pass no filter.
+    404 is what no route would mean, too, but requests without a route pass no filter, and may not be answered by 421.
     """
     route = Route(name=name)
     route.match.prefix = "/"

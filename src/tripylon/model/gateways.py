@@ -16,6 +16,7 @@ from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.addresses import addresses, not_granted
 from tripylon.model.conflicts import ROUTE_KINDS, Refused, overlaps, refused
 from tripylon.model.entries import Entry, about_listener, chosen, entries
+from tripylon.model.listeners import shared_by_https
 from tripylon.model.options import Options
 from tripylon.model.parameters import class_parameters, gateway_parameters
 from tripylon.model.plan import GatewayPlan, Listener
@@ -103,6 +104,7 @@ def plan_gateway(read: Read, name: Name, options: Options) -> Built[GatewayPlan,
         accepted,
         served={(each.port, each.hostname): each for each in usable if each.protocol != "UDP"},
         ids={each.id: each for each in usable},
+        shared=shared_by_https(usable),
     )
     return Built(plan, tuple(findings))
 

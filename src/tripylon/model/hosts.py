@@ -3,7 +3,7 @@
 One host for each hostname under which some route is reachable, and one for each listener's own hostname, so that a
 request never falls through to a wider listener (listener isolation). A host holds the routes of its own hostname and,
 behind them, those of wider hostnames of the same listener: a request that the narrower ones do not match reaches them.
-An HTTPS listener also has a host for what another one of its port serves, so that clients connect there.
+Where several HTTPS listeners share a port, a host also says whose connections may ask for it.
 The invariant: the order is total and independent of the order in which routes came. Read `envoy/routes.py` next.
 """
 
@@ -16,7 +16,7 @@ from functools import lru_cache
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.gateways import GATEWAY_PLANS
-from tripylon.model.listeners import https_listeners, https_owner, owner
+from tripylon.model.listeners import owner
 from tripylon.model.order import entry_order
 from tripylon.model.plan import (
     Attachment,
@@ -40,16 +40,9 @@ def _hosts_of_route(_: Ref, route: RoutePlan) -> Iterable[HostKey]:
 
 
 def _hosts_of_gateway(name: Name, plan: GatewayPlan) -> Iterator[HostKey]:
-    sharing = https_listeners(plan)
     for listener in plan.listeners:
-        if not listener.usable or not listener.http:
-            continue
-        table = listener.table(name)
-        yield HostKey(table, listener.hostname)
-        if table.listener:
-            for other in sharing[listener.port]:
-                if other is not listener:
-                    yield HostKey(table, other.hostname)
+        if listener.usable and listener.http:
+            yield HostKey(listener.table(name), listener.hostname)
 
 
 ROUTES_BY_HOST: Index[HostKey, Ref, RoutePlan] = Index("routes by host", ROUTE_PLANS, _hosts_of_route)
@@ -66,8 +59,6 @@ def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
     plan = read.get(GATEWAY_PLANS, key.table.gateway)
     if plan is None:
         return None
-    if key.table.listener and _is_misdirected(plan, key):
-        return Built(HostPlan(key, (), misdirected=True))
     listener = owner(plan, key.table, key.hostname)
     if listener is None:
         return None
@@ -82,22 +73,14 @@ def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
                 if known is None or order < known[0]:
                     found[part] = (order, entry)
     ordered = sorted(found.values(), key=lambda pair: pair[0])
-    return Built(HostPlan(key, tuple(entry for _, entry in ordered), auth=_auth(read, key, listener)))
+    rightful = listener.id if key.table.secure and key.table.port in plan.shared else ""
+    return Built(HostPlan(key, tuple(entry for _, entry in ordered), _auth(read, key, listener), rightful))
 
 
 def _auth(read: Read, key: HostKey, listener: Listener) -> ListenerAuth | None:
     """What the listener of a host asks before a route is chosen."""
     asking = (read.get(LISTENER_AUTH, key.table.gateway) or ()) if listener.filtered else ()
     return next((each for each in asking if each.listener == listener.id), None)
-
-
-def _is_misdirected(plan: GatewayPlan, key: HostKey) -> bool:
-    """Whether another HTTPS listener of the port than the table's serves the hostname."""
-    asked = plan.ids.get(key.table.listener)
-    if asked is None or asked.table(plan.name) != key.table:
-        return False
-    rightful = https_owner(plan, key.table.port, key.hostname)
-    return rightful is not None and rightful.id != asked.id
 
 
 @lru_cache(maxsize=4096)

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from tripylon.model.plan import GatewayPlan, Listener, RouteTable
-from tripylon.values import hostname_matches, wider_hostnames
+from tripylon.values import wider_hostnames
 
 
 def owner(plan: GatewayPlan, table: RouteTable, hostname: str) -> Listener | None:
     """The one listener that a hostname belongs to within a routing table: the most specific that covers it."""
-    if not table.listener:
-        return _most_specific(plan, table.port, hostname, ("HTTP",))
-    found = plan.ids.get(table.listener)
-    if found is None or found.table(plan.name) != table or not hostname_matches(found.hostname, hostname):
-        return None
-    return found
-
-
-def https_owner(plan: GatewayPlan, port: int, hostname: str) -> Listener | None:
-    """The one HTTPS listener of a port that a hostname belongs to, and by whose connections it is to be asked for."""
-    return _most_specific(plan, port, hostname, ("HTTPS",))
+    return _most_specific(plan, table.port, hostname, ("HTTPS",) if table.secure else ("HTTP",))
 
 
 def tls_owner(plan: GatewayPlan, port: int, hostname: str) -> Listener | None:
@@ -28,13 +19,10 @@ def tls_owner(plan: GatewayPlan, port: int, hostname: str) -> Listener | None:
     return _most_specific(plan, port, hostname, ("HTTPS", "TLS"))
 
 
-def https_listeners(plan: GatewayPlan) -> dict[int, list[Listener]]:
-    """The HTTPS listeners that can be served, by port."""
-    found: dict[int, list[Listener]] = {}
-    for each in plan.ids.values():
-        if each.protocol == "HTTPS":
-            found.setdefault(each.port, []).append(each)
-    return found
+def shared_by_https(listeners: Iterable[Listener]) -> frozenset[int]:
+    """The ports that more than one of these listeners has for HTTPS."""
+    counts = Counter(each.port for each in listeners if each.protocol == "HTTPS")
+    return frozenset(port for port, count in counts.items() if count > 1)
 
 
 def _most_specific(plan: GatewayPlan, port: int, hostname: str, protocols: tuple[str, ...]) -> Listener | None:

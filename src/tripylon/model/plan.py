@@ -19,12 +19,12 @@ Protocol = Literal["http1", "http2", "tcp", "udp"]
 
 
 class RouteTable(NamedTuple):
-    """One routing table of a gateway: all clear-text listeners of a port share one, each HTTPS listener has its own."""
+    """One routing table of a gateway: all HTTP listeners of a port share one, and all HTTPS listeners of a port."""
 
     gateway: Name
     port: int
-    listener: str
-    """Id of the HTTPS listener, or the empty string for the port's clear-text listeners together."""
+    secure: bool
+    """Whether it is that of the HTTPS listeners."""
 
 
 class HostKey(NamedTuple):
@@ -273,8 +273,9 @@ class HostPlan(msgspec.Struct, frozen=True, gc=False):
     entries: tuple[RouteEntry, ...]
     auth: ListenerAuth | None = None
     """What the listener asks before a route is chosen; None: nothing."""
-    misdirected: bool = False
-    """Another HTTPS listener of the port serves this hostname: who asks here is told to connect anew (421)."""
+    rightful: str = ""
+    """Id of the HTTPS listener that serves this hostname, where the port has others: who asks by a connection that
+    another one took is told to connect anew (421). Empty: it does not matter who took the connection."""
 
 
 class Namespaces(msgspec.Struct, frozen=True, gc=False):
@@ -318,13 +319,13 @@ class Listener(msgspec.Struct, frozen=True, gc=False):
 
     def table(self, gateway: Name) -> RouteTable:
         """The routing table that serves this listener, if it is one for HTTP."""
-        return _route_table(gateway, self.port, self.id if self.protocol == "HTTPS" else "")
+        return _route_table(gateway, self.port, self.protocol == "HTTPS")
 
 
 @lru_cache(maxsize=1024)
-def _route_table(gateway: Name, port: int, listener: str) -> RouteTable:
+def _route_table(gateway: Name, port: int, secure: bool) -> RouteTable:
     """One object for all routes, since each of them holds on to it."""
-    return RouteTable(gateway, port, listener)
+    return RouteTable(gateway, port, secure)
 
 
 class GatewayPlan(msgspec.Struct, frozen=True, gc=False):
@@ -340,6 +341,8 @@ class GatewayPlan(msgspec.Struct, frozen=True, gc=False):
     """The usable ones by port and hostname, of which no two are the same, but for those of UDP."""
     ids: dict[str, Listener]
     """The usable ones by id."""
+    shared: frozenset[int] = frozenset()
+    """Ports that several HTTPS listeners share: there it matters which of them took a connection."""
 
 
 class ListenerSetPlan(msgspec.Struct, frozen=True, gc=False):

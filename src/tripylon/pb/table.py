@@ -305,6 +305,7 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("envoy.extensions.filters.http.rbac.v3", ("RBAC as RBACFilter", "RBACPerRoute")),
     ("envoy.extensions.filters.http.router.v3", ("Router",)),
     ("envoy.extensions.filters.http.set_filter_state.v3", ("Config as SetFilterState",)),
+    ("envoy.extensions.filters.network.set_filter_state.v3", ("Config as NetworkSetFilterState",)),
     ("envoy.extensions.filters.http.stateful_session.v3", ("StatefulSession", "StatefulSessionPerRoute")),
     ("envoy.config.common.mutation_rules.v3", ("HeaderMutation as HeaderMutationRule", "HeaderMutationRules")),
     ("envoy.extensions.filters.listener.http_inspector.v3", ("HttpInspector",)),
