@@ -1,51 +1,120 @@
-"""`make bench`: prints all tables, or those named on the command line: start, change, memory, files, throughput.
+"""`make bench`: measures everything, or what is named on the command line, and prints tables.
 
-Nothing here fails because of a figure. Figures of one table come from one run on one machine and may be compared with
-each other; those of different runs hardly.
+A measurement is a function of a folder to work in and the port of a backend; it is added by one line in `TABLES`, or in
+`BY_LAYOUT` when it can be made with either layout of routes. The tables that it returns are printed; the measures in
+them are kept in the JSON, with every value. Nothing here fails because of a figure.
+
+    python -m tests.bench change memory --json out.json     some of them
+    python -m tests.bench change --against v0.1.0           another revision in the same run
+    python -m tests.bench compare a.json b.json             two reports
+    python -m tests.bench write a.json ...                  docs/benchmarks.md, from these
+    python -m tests.bench record a.json ...                 one more column in docs/regressions.md
 """
 
 from __future__ import annotations
 
-import datetime
-import os
+import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import backend, change, memory, start, throughput
+from tests.bench import against, backend, change, document, layouts, machine, memory, start, throughput
+from tests.bench.compare import told
+from tests.bench.load import generator
+from tests.bench.report import Report, Section, merged, read, save
 from tests.bench.table import Table
 
 from tripylon import log
 
-TABLES: dict[str, Callable[[Path, int], Table]] = {
+Tables = Table | tuple[Table, ...]
+TABLES: dict[str, Callable[[Path, int], Tables]] = {
+    "files": lambda folder, _: memory.files_table(folder),
+}
+BY_LAYOUT: dict[str, Callable[[Path, int, str], Tables]] = {
     "start": start.table,
     "change": change.table,
     "memory": memory.table,
-    "files": lambda folder, _: memory.files_table(folder),
     "throughput": throughput.table,
 }
+ORDER = ("start", "change", "memory", "files", "throughput")
+"""These first; all others follow as they stand in `TABLES`."""
 
 
-def main(names: list[str]) -> int:
-    """Measures and prints; the exit code."""
-    if unknown := [name for name in names if name not in TABLES]:
-        print(f"no such table: {', '.join(unknown)}; there are: {', '.join(TABLES)}", file=sys.stderr)
+def names() -> tuple[str, ...]:
+    """All measurements in the order in which they are made."""
+    return tuple(dict.fromkeys((*ORDER, *BY_LAYOUT, *TABLES)))
+
+
+def main(words: Sequence[str]) -> int:
+    """Does what the command line says; the exit code."""
+    if words and words[0] in _PAGES:
+        return _PAGES[words[0]]([read(Path(word)) for word in words[1:]])
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which; there are {', '.join(names())}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here, too")
+    parser.add_argument("--layout", choices=layouts.CHOICES, default="", help="force the layout of route tables")
+    parser.add_argument("--against", metavar="REVISION", default="", help="measure that revision in turns with this")
+    asked = parser.parse_args(words)
+    wanted = asked.names or list(names())
+    if unknown := [name for name in wanted if name not in names()]:
+        print(f"no such table: {', '.join(unknown)}; there are: {', '.join(names())}", file=sys.stderr)
         return 2
+    if asked.against:
+        return against.measured(asked.against, wanted, asked.layout, asked.json)
+    report = _measured(wanted, asked.layout)
+    if asked.json:
+        save(report, asked.json)
+    return 0
+
+
+def _measured(wanted: Sequence[str], layout: str) -> Report:
     log.configure("error", "text")
     began_s = time.monotonic()
-    today = datetime.datetime.now(datetime.UTC).date()
-    print(f"{today}, {os.cpu_count()} processors, Python {sys.version.split()[0]}", flush=True)
+    here, versions = machine.machine(), machine.versions(generator())
+    print(f"{here.text()}\n{versions.text()}", flush=True)
+    sections = []
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         backend.answering(Path(folder, "backend")) as answering,
     ):
-        for name in names or list(TABLES):
+        for name in wanted:
             print(f"\nmeasuring: {name} ...", file=sys.stderr, flush=True)
-            print(f"\n{TABLES[name](Path(folder, name), answering.port).text()}", flush=True)
+            watch = machine.Watch()
+            place = Path(folder, name)
+            made = (
+                BY_LAYOUT[name](place, answering.port, layout)
+                if name in BY_LAYOUT
+                else TABLES[name](place, answering.port)
+            )
+            tables = (made,) if isinstance(made, Table) else made
+            used = layout if name in BY_LAYOUT else ""
+            sections.append(Section(name, watch.conditions(), versions, used, tables))
+            print(f"\n{sections[-1].text()}", flush=True)
     print(f"\n{time.monotonic() - began_s:.0f} s in all", file=sys.stderr)
+    return Report(here, tuple(sections))
+
+
+def _compare(reports: list[Report]) -> int:
+    if len(reports) != 2:
+        print("compare takes two reports", file=sys.stderr)
+        return 2
+    print(told(*reports))
     return 0
+
+
+def _write(reports: list[Report]) -> int:
+    document.write(merged(reports))
+    return 0
+
+
+def _record(reports: list[Report]) -> int:
+    document.record(merged(reports))
+    return 0
+
+
+_PAGES = {"compare": _compare, "write": _write, "record": _record}
 
 
 if __name__ == "__main__":

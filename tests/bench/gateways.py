@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+import yaml
+
 from tripylon.api.kinds import decode_json, kind_of
 from tripylon.api.meta import Resource
 from tripylon.files.source import FileSource
@@ -128,11 +131,20 @@ def objects(folder: Path, count: int, port: int, backend_port: int) -> tuple[Res
     return FileSource([write_single(folder, count, port, backend_port)]).scan().put
 
 
+def whole(number: int, backend_port: int) -> tuple[Resource, ...]:
+    """A route with its Service and its EndpointSlice, decoded."""
+    texts = (route(number), *backend(number, backend_port))
+    return tuple(decode_json(msgspec.json.encode(yaml.safe_load(text))) for text in texts)
+
+
 def changed(resource: Resource, path: str) -> Resource:
     """The route with another path prefix."""
-    from msgspec import json, to_builtins
+    return decode_json(changed_json(resource, path))
 
-    plain = to_builtins(resource)
+
+def changed_json(resource: Resource, path: str) -> bytes:
+    """The same as an API server would send it."""
+    plain = msgspec.to_builtins(resource)
     plain |= {"apiVersion": kind_of(resource).api_version, "kind": kind_of(resource).name}
     plain["spec"]["rules"][0]["matches"][0]["path"]["value"] = path
-    return decode_json(json.encode(plain))
+    return msgspec.json.encode(plain)

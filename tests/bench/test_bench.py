@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.bench import __main__ as bench
-from tests.bench import gateways
+from tests.bench import document, gateways
+from tests.bench.against import pooled
+from tests.bench.compare import changes, told
+from tests.bench.machine import Watch, machine, versions
+from tests.bench.measures import measure, spread
+from tests.bench.report import Report, Section, merged, read, save
 from tests.bench.table import Table, megabytes, milliseconds
 
 from tripylon.api.routes import HTTPRoute
@@ -49,3 +55,69 @@ def test_tables_are_markdown() -> None:
 
 def test_an_unknown_table_is_refused() -> None:
     assert bench.main(["nonsense"]) == 2
+
+
+def report(*values: float, name: str = "answered") -> Report:
+    made = measure(name, "s", values, aims=[("median", 0.005)])
+    table = Table("Change", ("answered",), ((spread(made),),), measures=(made,))
+    return Report(machine(), (Section("change", Watch().conditions(), versions("wrk"), "", (table,)),))
+
+
+def test_a_distribution_has_values_that_were_measured() -> None:
+    many = measure("m", "s", [number / 1000 for number in range(100, 0, -1)])
+    assert spread(many) == "50.5 / 90 / 99 / 100 ms (n=100)"
+    assert spread(measure("m", "s", [0.002, 0.001, 0.0033])) == "1 / 2 / 3.30 ms (n=3)"
+    assert spread(measure("m", "bytes", [5e8])) == "500 MB"
+    assert spread(measure("m", "ratio", [0.5, 1.25])) == "0.50 / 0.88 / 1.25 (n=2)"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ([1.0, 1.1, 1.2], [1.15, 1.3, 1.4], ""),
+        ([1.0, 1.1, 1.2], [1.3, 1.4, 1.5], "worse"),
+        ([1.0, 1.1, 1.2], [0.3, 0.4, 0.5], "better"),
+        ([1.0], [1.05], ""),
+        ([1.0], [1.3], "worse"),
+        ([1.0, 2.0] * 50, [1.0, 2.0] * 50, ""),
+        ([1.0] * 60 + [2.0] * 40, [1.0] * 40 + [2.0] * 60, ""),
+        ([1.0] * 90 + [2.0] * 10, [1.0] * 10 + [2.0] * 90, "worse"),
+    ],
+)
+def test_only_what_is_beyond_the_noise_is_marked(before: list[float], after: list[float], verdict: str) -> None:
+    (change,) = changes(report(*before), report(*after))
+    assert change.verdict == verdict
+    assert change.ratio == change.after.distribution.median / change.before.distribution.median
+
+
+def test_a_comparison_names_what_only_one_has() -> None:
+    text = told(report(1.0), report(1.0, name="other"))
+    assert "In one of them only: answered, other." in text
+
+
+def test_reports_survive_json_and_are_merged_by_section(tmp_path: Path) -> None:
+    first, second = report(1.0), report(2.0)
+    save(first, tmp_path / "a.json")
+    assert read(tmp_path / "a.json") == first
+    assert merged([first, second]).sections == second.sections
+    assert pooled([first, second]).measures["answered"].values == (1.0, 2.0)
+
+
+def test_pages_are_written_between_markers_only() -> None:
+    page = "Prose.\n\n<!-- bench:change -->\nold\n<!-- /bench -->\nMore.\n<!-- bench:gone -->\nkept\n<!-- /bench -->\n"
+    found = document.filled(page, document.parts(report(0.004)))
+    assert "old" not in found
+    assert "4 ms" in found
+    assert found.startswith("Prose.")
+    assert "\nMore.\n<!-- bench:gone -->\nkept\n" in found
+    assert document.filled(found, document.parts(report(0.004))).count("### Change") == 1
+
+
+@pytest.mark.parametrize(("value", "met"), [(0.005, "yes"), (0.0051, "**no**")])
+def test_aims_are_told_as_met_or_not(value: float, met: str) -> None:
+    assert document.aims(report(value)).splitlines()[-1].split("|")[-2].strip() == met
+
+
+def test_a_report_becomes_a_line_of_the_history_and_two_are_compared() -> None:
+    assert document.entry(report(0.5)).figures == {"answered": (0.5, 0.5)}
+    assert bench.main(["compare"]) == 2
