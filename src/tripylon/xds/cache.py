@@ -283,7 +283,8 @@ class Session:
         for event in self._stream.receive(request):
             self._group.report(request.type_url, event)
         self._group.tell_waiting()
-        self._wake()
+        if self._stream.stirred:
+            self._wake()
 
     def responses(self, now: float) -> list[Response]:
         """What may be sent now, in order; call when woken, and at `deadline`, once the last ones are written."""

@@ -11,6 +11,7 @@ import asyncio
 import socket
 import ssl
 import struct
+from asyncio.sslproto import SSLProtocol
 from typing import TYPE_CHECKING, cast
 
 from grpclib.config import Configuration
@@ -23,7 +24,7 @@ from grpclib.server import Handler, Server, Stream
 from tripylon.xds.tls import Certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from grpclib._typing import IServable
     from h2.config import H2Configuration
@@ -33,6 +34,10 @@ _WINDOW_BYTES = 1 << 20
 _HEAD = struct.Struct(">?I")
 """Before each message of gRPC: whether it is compressed, and its length."""
 _PING = b"tripylon"
+_UNWRITTEN_BYTES = 64 << 10
+"""How much that a peer has not read makes its writers wait; over TLS asyncio would wait for eight times as much."""
+_BACKLOG = 4096
+"""Connections that may wait to be taken: all proxies come back at once, and the kernel drops what is too many."""
 
 
 async def receive(call: Stream[bytes, bytes], most_bytes: int) -> bytes | None:
@@ -62,18 +67,25 @@ class TrackingServer(Server):
         config = Configuration(http2_connection_window_size=_WINDOW_BYTES, http2_stream_window_size=_WINDOW_BYTES)
         super().__init__(handlers, codec=codec, config=config)
         self._silence_s = silence_s
-        self._connections: list[_Connection] = []
+        self._tls: ssl.SSLContext | None = None
+        self._connections: set[_Connection] = set()
 
     async def listen(self, listening: socket.socket, certificate: Certificate | None) -> None:
         """Takes connections on a bound socket, over TLS if there is a certificate."""
-        await self.start(sock=listening, ssl=_following(certificate) if certificate is not None else None)
+        self._tls = _following(certificate) if certificate is not None else None
+        await self.start(sock=listening, backlog=_BACKLOG)
 
     def _protocol_factory(self) -> H2Protocol:
+        first = _Arrival(self._welcome)
+        if self._tls is not None:
+            loop = asyncio.get_running_loop()
+            return cast("H2Protocol", _Tls(loop, first, self._tls, None, server_side=True))  # type: ignore[arg-type]
+        return cast("H2Protocol", first)
+
+    def _welcome(self) -> _Connection:
         made = super()._protocol_factory()
-        protocol = _Connection(cast("Handler", made.handler), self._config, made.h2_config, silence_s=self._silence_s)
-        self._connections = [kept for kept in self._connections if kept.is_open()]
-        self._connections.append(protocol)
-        return protocol
+        handler = cast("Handler", made.handler)
+        return _Connection(handler, self._config, made.h2_config, silence_s=self._silence_s, among=self._connections)
 
     def stop_listening(self) -> None:
         """Takes no more connections; the open ones go on."""
@@ -89,19 +101,44 @@ class TrackingServer(Server):
     def hang_up(self) -> None:
         """Cancels what still runs and closes every connection, each with a GOAWAY first."""
         self.close()
-        for protocol in self._connections:
+        for protocol in tuple(self._connections):
             protocol.hang_up()
         self._connections.clear()
 
 
+class _Arrival(asyncio.Protocol):
+    """Stands for a connection until it is one: nothing is kept of those that fail to agree on TLS."""
+
+    def __init__(self, welcome: Callable[[], _Connection]) -> None:
+        self._welcome = welcome
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        connection = self._welcome()
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+
+
+class _Tls(SSLProtocol):
+    """TLS that reads by single records: asyncio's own sets 256 KiB aside for each connection, for good."""
+
+    max_size = 16 << 10
+
+
 class _Connection(H2Protocol):
-    """One connection."""
+    """One connection; it is `among` the open ones while it is open."""
 
     def __init__(
-        self, handler: Handler, config: Configuration, h2_config: H2Configuration, *, silence_s: float | None
+        self,
+        handler: Handler,
+        config: Configuration,
+        h2_config: H2Configuration,
+        *,
+        silence_s: float | None,
+        among: set[_Connection],
     ) -> None:
         super().__init__(handler, config, h2_config)
         self._silence_s = silence_s
+        self._among = among
         self._heard = True
         self._asked = False
         self._unused = False
@@ -109,8 +146,10 @@ class _Connection(H2Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_UNWRITTEN_BYTES)
+        super().connection_made(transport)
+        self._among.add(self)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -121,15 +160,16 @@ class _Connection(H2Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._transport = None
+        self._among.discard(self)
         super().connection_lost(exc)
 
     def is_open(self) -> bool:
-        """Whether it is not closed; one that is still being made counts as open."""
-        return not hasattr(self, "connection") or not self.connection.is_closing()
+        """Whether it is not closed."""
+        return not self.connection.is_closing()
 
     def hang_up(self) -> None:
         """Says goodbye and closes."""
-        if self.is_open() and hasattr(self, "connection"):
+        if self.is_open():
             self.connection._connection.close_connection()
             self.connection.flush()
             self.processor.close("the server stops")

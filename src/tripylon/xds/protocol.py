@@ -117,6 +117,11 @@ class Stream:
         return ready
 
     @property
+    def stirred(self) -> bool:
+        """Whether `responses` is to be called: it may find something to send, or another `deadline`."""
+        return any(subscription.stirred for subscription in self._types.values())
+
+    @property
     def settled(self) -> int:
         """The last flight of which the proxy has acknowledged (or rejected for good) everything about routes."""
         return min(self._view.flight, min(subscription.low() for subscription in self._route_types) - 1)

@@ -100,7 +100,7 @@ class XdsServer:
         With a certificate over TLS; once it is replaced, new connections see the new one and open ones go on.
         """
         try:
-            listening = socket.create_server((host, port), family=_family(host), backlog=1024)
+            listening = socket.create_server((host, port), family=_family(host))
         except OSError as error:
             raise StartError(
                 f"Cannot listen for proxies on {host}:{port}: {error.strerror}; use another port"
@@ -186,8 +186,11 @@ class XdsServer:
             awake.clear()
             for response in session.responses(clock()):
                 await call.send_message(response.payload)
+            if (deadline := session.deadline) is None:
+                await awake.wait()
+                continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(session.deadline):
+                async with asyncio.timeout_at(deadline):
                     await awake.wait()
 
 
@@ -260,7 +263,7 @@ def _bind_unix(path: Path) -> socket.socket:
             raise
         finally:
             os.umask(before)
-        listening.listen(1024)
+        listening.listen()
     except OSError as error:
         reason = error.strerror or str(error)
         raise StartError(f"Cannot listen for proxies on {path}: {reason}; choose another path") from error

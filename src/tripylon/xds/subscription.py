@@ -19,6 +19,9 @@ from tripylon.xds.snapshot import RDS, Resource, ResourceType, parent
 NEVER = 1 << 62
 """Greater than every flight number."""
 
+_PIPELINED = 64
+"""How many responses of a pipelined type may be unacknowledged; a proxy that never answers gets no more."""
+
 _UNKNOWN = ""
 """Version of a resource of which we only know that the proxy has one."""
 
@@ -304,9 +307,16 @@ class Subscription:
 
     # What goes out
 
+    @property
+    def stirred(self) -> bool:
+        """Whether there is anything to send or to hold back; a response may still have to be acknowledged before."""
+        return bool(self.dirty or self.retries or self.owes_answer or self.held or self.due)
+
     def take(self) -> Batch | None:
         """The next response that may be sent now, or None; call until None."""
-        if not self.opened or (self.flying and not self.kind.pipelined):
+        if not (self.dirty or self.retries or self.owes_answer):
+            return None
+        if not self.opened or len(self.flying) >= (_PIPELINED if self.kind.pipelined else 1):
             return self._batch(self._pressing())
         while True:
             if self.retries:
