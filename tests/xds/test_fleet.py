@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -121,6 +122,19 @@ async def test_a_proxy_that_never_acknowledges_is_sent_a_bounded_number_of_respo
     assert len(sent[1]) == 200 - 63
 
 
+async def test_what_proxies_share_is_let_go_when_it_is_old() -> None:
+    group = Group()
+    group.publish(flight(CDS={f"c{number}": "1" for number in range(100)}))
+    scripts = [Script(group, Clock(), number) for number in range(3)]
+    assert {len(sent[0][1]) for script in scripts if (sent := script.say("CDS"))} == {100}
+    assert len({script.last[CDS].nonce for script in scripts}) == len(group._shared) == 1
+    for number in range(20):
+        group.publish(flight(CDS={"c0": f"{number} changed"}))
+        for script in scripts:
+            script.sent()
+        assert len({id(script.last[CDS].payload) for script in scripts}) == len(group._shared) == 1
+
+
 async def test_a_proxy_that_refuses_everything_is_told_once() -> None:
     async with serving() as plane:
         plane.group.publish(flight(**SITE))
@@ -160,6 +174,22 @@ async def test_flapping_proxies_leave_nothing_behind() -> None:
         assert len(plane.connections._handlers) <= 20
         assert len(plane.server._writers) == 1
         assert plane.group.sessions[0].node == "steady"
+
+
+async def test_what_a_stream_needed_at_its_start_is_let_go() -> None:
+    group = Group()
+    names = [f"c{number}" for number in range(1_000)]
+    site = {"CDS": dict.fromkeys(names, "1"), "EDS": dict.fromkeys(names, "1"), "LDS": {"l": ""}, "RDS": {"rc": ""}}
+    group.publish(flight(**site, VHDS={f"rc/{name}": "1" for name in names}))
+    script = Script(group, Clock())
+    for kind, subscribed in (("CDS", ()), ("EDS", names), ("LDS", ()), ("RDS", ("rc",)), ("VHDS", ())):
+        script.say(kind, *subscribed)
+        script.ack(kind)
+    assert script.session.settled == group.flight
+    for held in script.session._stream._types.values():
+        for emptied in (held.urgent, held.expected, held.dirty, held.flying):
+            assert not emptied
+            assert sys.getsizeof(emptied) < 1_000, "an emptied collection keeps its size"
 
 
 async def test_all_come_back_at_once() -> None:

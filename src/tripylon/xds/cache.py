@@ -91,6 +91,8 @@ class Group:
         if not changed:
             return self._flight
         self._flight += 1
+        for key in [key for key in self._shared if key[0] in changed]:
+            del self._shared[key]  # nobody who is up to date will be sent the same again
         for session in self._sessions.values():
             session.mark(changed, self._flight)
         return self._flight

@@ -95,7 +95,7 @@ class Subscription:
         self.wildcard = False
         self.owes_answer = False
         """A wildcard subscriber waits for a first response even if it is empty."""
-        self.names: set[str] = set()
+        self.names: dict[str, None] = {}
         """Names, parents and collections subscribed to."""
         self.sent: dict[str, str] = {}
         """Name to version: what the proxy has or will have when it has read all that was sent."""
@@ -205,10 +205,10 @@ class Subscription:
                 parents.append(name)
             elif name != "*":
                 named.append(name)
-        self.names.update(named, parents)
+        self.names.update(dict.fromkeys((*named, *parents)))
         if self.ahead:
             named = [name for name in named if name not in self.ahead]
-            self.ahead -= self.names
+            self.ahead.difference_update(self.names)
         self._owe([name for name in named if not known or name not in known], fresh={}, answer=True)
         if known:
             self._owe([name for name in named if name in known and name in mine], fresh=known)
@@ -227,6 +227,8 @@ class Subscription:
             elif fresh and name not in urgent and name in mine and fresh.get(name) == mine[name].version:
                 continue
             dirty.setdefault(name, flight)
+        if not expected:
+            self.expected = {}  # an emptied one would keep its size, and so below
 
     def _answer_parent(self, name: str, known: Mapping[str, str]) -> None:
         """A parent without children is answered by the removal of a nameless child, so that nobody waits for it."""
@@ -239,7 +241,7 @@ class Subscription:
         for name in names:
             if name == "*":
                 self.wildcard = False
-            self.names.discard(name)
+            self.names.pop(name, None)
             for gone in self._forgotten(name):
                 self.sent.pop(gone, None)
                 self.dirty.pop(gone, None)
@@ -363,6 +365,8 @@ class Subscription:
                 resources.append(resource)
         if urgent:
             urgent.difference_update(names.keys() - aside)
+            if not urgent:
+                self.urgent = set()
         if not resources and not removed:
             return None
         return self._taken(tuple(resources), tuple(removed), min(names.values()))
