@@ -5,12 +5,13 @@
 
 PYTHON ?= python3
 ARGS ?=
+SOAK_SECONDS ?= 1800
 PYTEST_ARGS ?= -n 2 --dist loadfile
 BIN := .venv/bin
 export TRIPYLON_CACHE_DIR ?= $(CURDIR)/.cache/tripylon
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench pins clean environment dev stubs
+.PHONY: help run test check bench soak pins clean environment dev stubs
 .PHONY: cluster-build cluster-up cluster-down test-cluster conformance bench-cluster
 
 help: ## list what there is
@@ -38,6 +39,9 @@ check: dev stubs ## lint, format, types, import contracts, house rules
 
 bench: dev ## print the tables of docs/benchmarks.md
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: dev ## half an hour of changes under load: nothing may fail or grow; SOAK_SECONDS=300 for less
+	@SOAK_SECONDS='$(SOAK_SECONDS)' $(BIN)/python -m tests.live.soak
 
 # The test cluster and the suite; they need Linux, root (or user namespaces), iproute2 and nftables. Go and kubectl are
 # taken from the package index where they are missing.

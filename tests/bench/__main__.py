@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import against, backend, change, document, fleet, layouts, machine, memory, start, throughput
+from tests.bench import against, backend, change, churn, document, fleet, layouts, machine, memory, start, throughput
 from tests.bench.compare import told
 from tests.bench.load import generator
 from tests.bench.report import Report, Section, merged, read, save
@@ -38,8 +38,9 @@ BY_LAYOUT: dict[str, Callable[[Path, int, str], Tables]] = {
     "change": change.table,
     "memory": memory.table,
     "throughput": throughput.table,
+    "churn": churn.table,
 }
-ORDER = ("start", "change", "memory", "files", "throughput")
+ORDER = ("start", "change", "memory", "files", "throughput", "churn")
 """These first; all others follow as they stand in `TABLES`."""
 
 

@@ -13,6 +13,9 @@ from tests.bench.machine import Watch, machine, versions
 from tests.bench.measures import measure, spread
 from tests.bench.report import Report, Section, merged, read, save
 from tests.bench.table import Table, megabytes, milliseconds
+from tests.live.churn import SETTLED_S, Shown, wrong
+from tests.live.load import Record
+from tests.live.soak import Use, grown
 
 from tripylon.api.routes import HTTPRoute
 from tripylon.files.source import FileSource
@@ -121,3 +124,29 @@ def test_aims_are_told_as_met_or_not(value: float, met: str) -> None:
 def test_a_report_becomes_a_line_of_the_history_and_two_are_compared() -> None:
     assert document.entry(report(0.5)).figures == {"answered": (0.5, 0.5)}
     assert bench.main(["compare"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("sent_s", "outcome", "right"),
+    [
+        (9.0, "200 a", True),
+        (9.0, "200 b", False),
+        (10.2, "200 a", True),
+        (10.2, "200 b", True),
+        (10.2, "503", False),
+        (10.5 + SETTLED_S + 0.1, "200 a", False),
+        (10.5 + SETTLED_S + 0.1, "200 b", True),
+        (10.5 + SETTLED_S + 0.1, "reset", False),
+    ],
+)
+def test_an_answer_under_churn_must_have_been_right_at_some_moment(sent_s: float, outcome: str, right: bool) -> None:
+    story = {"host": [Shown("200 a", 0.0, 0.0), Shown("200 b", 10.0, 10.5)]}
+    assert (wrong([Record(sent_s, sent_s + 0.01, "host", outcome)], story) == []) is right
+
+
+def test_growth_is_told_from_what_varies() -> None:
+    assert grown([Use(100.0, 40.0)] * 3 + [Use(120.0, 40.0)] * 3 + [Use(125.0, 45.0)] * 3) == []
+    assert grown([Use(100.0, 40.0)] * 6 + [Use(106.0, 60.0)] * 3) == [
+        "resident_bytes grew from 100 to 106",
+        "files grew from 40 to 60",
+    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import subprocess
 import sys
 import time
@@ -34,6 +35,10 @@ class Load(msgspec.Struct, frozen=True):
     rate: float = 2000.0
     path: str = "/"
     seed: int = 1
+    authority: str = ""
+    """PEM file with the authority of the server's certificate; empty: no TLS."""
+    requests_per_connection: int = 0
+    """After so many requests a connection is closed and another one opened; 0: never."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -84,6 +89,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.host = ""
         self.sent_s = 0.0
+        self.requests = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -92,6 +98,7 @@ class _Connection(asyncio.Protocol):
     def send(self, host: str, request: bytes) -> None:
         assert self._transport is not None
         self.host, self.sent_s = host, time.monotonic()
+        self.requests += 1
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -107,8 +114,9 @@ class _Connection(asyncio.Protocol):
         self._data = b""
         status = head[9:12].decode()
         self._sender.answered(self, f"{status} {body.decode()}" if status == "200" else status)
-        if b"\r\nconnection: close" in head and self._transport is not None:
-            self._transport.close()
+        if b"\r\nconnection: close" in head or self.requests == self._sender.requests_per_connection:
+            if self._transport is not None:
+                self._transport.close()
         else:
             self._sender.free(self)
 
@@ -124,6 +132,8 @@ class _Sender:
         self._queue: deque[str] = deque()
         self.records: list[Record] = []
         self._load = load
+        self.requests_per_connection = load.requests_per_connection
+        self._tls = ssl.create_default_context(cafile=load.authority) if load.authority else None
         self._waiting: set[_Connection] = set()
         self._connections = 0
         self._random = random.Random(load.seed)
@@ -186,7 +196,11 @@ class _Sender:
         begin = time.monotonic()
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: _Connection(self), self._load.address, self._load.port
+                lambda: _Connection(self),
+                self._load.address,
+                self._load.port,
+                ssl=self._tls,
+                server_hostname=host if self._tls else None,
             )
         except OSError:
             self._connections -= 1

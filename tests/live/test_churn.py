@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.live import churn as fast
 from tests.live.echo import Deployment
 from tests.live.fleet import Fleet, Manifest, endpoint_slice
 from tests.live.gateway import LiveGateway
@@ -27,6 +28,7 @@ SEED = 20261125
 EDITS = 200
 RESTARTS = 8
 RATE = 2000.0
+SECONDS = 10.0
 HOSTS = 24
 SERVICES = 6
 PODS = tuple(f"pod-{number}" for number in range(8))
@@ -244,3 +246,14 @@ def test_edits_made_while_the_control_plane_is_down_fail_no_request(
         records = client.finish()
     wrong = edits.wrong(records)
     assert not wrong, f"{len(wrong)} of {len(records)} answers are wrong:\n" + "\n".join(wrong[:20])
+
+
+def test_no_request_fails_while_everything_changes_twenty_times_a_second(
+    tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    with Fleet(tmp_path, fast.DEPLOYMENTS) as fleet, fast.Churning(tmp_path / "churn", fleet) as churning:
+        found = fast.loaded(churning, tmp_path, rates={"http": RATE / 2, "https": RATE / 2}, seconds=SECONDS)
+    record_testsuite_property("fast churn", f"{found.requests} requests, {sum(found.done.kinds.values())} changes")
+    assert not found.wrong, f"{len(found.wrong)} of {found.requests} answers are wrong:\n" + "\n".join(found.wrong[:20])
+    assert set(found.done.kinds) == fast.KINDS
+    assert found.requests >= sum(found.done.kinds.values())
