@@ -90,6 +90,7 @@ def stage(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     with running(folder, places, [*places.base(), *own], "--concurrency", "1") as gateway:
         gateway.wait_live()
         yield Stage(gateway, by_http, by_grpc)
+        assert "[error]" not in (gateway.state / "envoy.log").read_text(), "nothing that Envoy finds fault with"
     by_http.stop()
     by_grpc.stop()
     places.close()

@@ -23,7 +23,6 @@ from tripylon.pb.messages import (
     HttpFilter,
     Matcher,
     Route,
-    SkipFilter,
     StringMatcher,
     VirtualHost,
 )
@@ -45,7 +44,7 @@ def slots(slot_names: tuple[str, ...]) -> Iterator[HttpFilter]:
     """Filters of a chain that run what a route or host puts into them, and nothing for others."""
     for name in slot_names:
         built = HttpFilter(name=name, disabled=True)
-        built.typed_config.CopyFrom(pack(Composite(matcher=_skip())))
+        built.typed_config.CopyFrom(pack(Composite()))
         yield built
 
 
@@ -64,21 +63,14 @@ def enable_before_routes(host: VirtualHost, services: tuple[AuthService, ...]) -
     for slot_name, service in zip(LISTENER_SLOTS[: len(services)], services, strict=True):
         host.typed_per_filter_config[slot_name].CopyFrom(_run(service, choose_again=True))
     for slot_name in ROUTE_SLOTS:
-        host.typed_per_filter_config[slot_name].CopyFrom(pack(CompositePerRoute(matcher=_skip())))
+        host.typed_per_filter_config[slot_name].CopyFrom(pack(CompositePerRoute(matcher=Matcher())))
 
 
 def unasked(route: Route) -> Route:
     """Has the requests of a route ask nobody, whatever its host asks."""
     for slot_name in LISTENER_SLOTS:
-        route.typed_per_filter_config[slot_name].CopyFrom(pack(CompositePerRoute(matcher=_skip())))
+        route.typed_per_filter_config[slot_name].CopyFrom(pack(CompositePerRoute(matcher=Matcher())))
     return route
-
-
-def _skip() -> Matcher:
-    matcher = Matcher()
-    matcher.on_no_match.action.name = "skip"
-    matcher.on_no_match.action.typed_config.CopyFrom(pack(SkipFilter()))
-    return matcher
 
 
 def _run(service: AuthService, *, choose_again: bool = False) -> Any:
