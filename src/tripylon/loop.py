@@ -35,7 +35,7 @@ from tripylon.status import attached
 from tripylon.values import Name, Ref
 from tripylon.world import world
 from tripylon.xds.cache import Group
-from tripylon.xds.events import Event
+from tripylon.xds.events import Event, Rejected
 from tripylon.xds.snapshot import LDS
 
 _log = structlog.get_logger("tripylon.loop")
@@ -259,10 +259,11 @@ class Engine:
         self._on_applied(applied)
         return applied
 
-    def _on_event(self, _: Event) -> None:
-        """Proxies answered: what they refuse, or refuse no longer, becomes findings."""
+    def _on_event(self, event: Event) -> None:
+        """Proxies answered: what they refuse, or refuse no longer, becomes findings; else no group is looked at."""
         self._on_proxies()
-        self.heed_refusals()
+        if isinstance(event, Rejected) or self.graph.rows(refusals.REFUSALS):
+            self.heed_refusals()
 
     def _note_refusals(self) -> set[Ref]:
         """Brings the graph's refusals in line with the groups'; the objects concerned."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,9 +10,12 @@ import pytest
 from tripylon.api.kinds import decode, find
 from tripylon.api.meta import Resource
 from tripylon.envoy.options import EmitOptions
+from tripylon.envoy.refusals import REFUSALS
 from tripylon.loop import Engine
 from tripylon.model.options import Options
+from tripylon.pb.messages import DeltaDiscoveryRequest
 from tripylon.values import Name
+from tripylon.xds.cache import Group
 from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, VHDS
 
 GATEWAY_API = "gateway.networking.k8s.io/v1"
@@ -128,3 +132,38 @@ def test_a_gateway_of_a_foreign_class_has_no_group(engine: Engine) -> None:
         ]
     )
     assert engine.gateways.of(Name("default", "foreign")) is None
+
+
+def test_answers_of_proxies_look_at_other_groups_only_while_something_is_refused(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    groups = engine.gateways.groups
+
+    def counted() -> Iterator[Group]:
+        looked.append("all")
+        return groups()
+
+    monkeypatch.setattr(engine.gateways, "groups", counted)
+    group = engine.gateways.of(Name("default", "one"))
+    assert group is not None
+    session = group.connect(1, "node", lambda: None)
+
+    def say(nonce: str, error: str = "") -> str:
+        request = DeltaDiscoveryRequest(type_url=LDS, response_nonce=nonce)
+        if error:
+            request.error_detail.message = error
+        session.receive(request)
+        sent = session.responses(0.0)
+        return sent[0].nonce if sent else ""
+
+    refused = say("")
+    assert looked == []
+    say(refused, "no")
+    assert looked
+    assert engine.graph.rows(REFUSALS)
+    engine.apply([], [gateway("one").ref])
+    assert not engine.graph.rows(REFUSALS)
+    looked.clear()
+    session.close()
+    assert looked == []
