@@ -30,7 +30,7 @@ from tripylon.xds.tls import Certificate
 HOST, SERVICE = "127.0.0.1", "tripylon.test"
 ONE = Name("default", "one")
 GATEWAY_ONE = Ref("gateway.networking.k8s.io", "Gateway", "default", "one")
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 WORLD = (CLASS, gateway("one"), service("a"), route("left", "one", service="a"))
 
 

@@ -139,7 +139,7 @@ class Scripted:
         ]
 
     async def until(self, true: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not true():
                 self._asked.clear()
                 await self._asked.wait()

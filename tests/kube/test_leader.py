@@ -47,5 +47,5 @@ async def test_the_writers_of_a_replica_ask_the_election(server: Scripted, monke
         for writer in (replica._reporter._client, replica._deployer._cluster):
             leads = False
             with pytest.raises(ApiError, match="another replica may lead"):
-                await asyncio.wait_for(writer.delete("v1", "Service", "a", namespace="shop"), 5)  # type: ignore[union-attr]
+                await asyncio.wait_for(writer.delete("v1", "Service", "a", namespace="shop"), 60)  # type: ignore[union-attr]
     assert server.requests == []

@@ -22,7 +22,7 @@ from tripylon.model.options import Options
 from tripylon.values import Name, Ref
 from tripylon.world.world import Reached, ReachedAddress
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 THEIRS = "example.com/other"
 CLASS = Ref(GATEWAY_GROUP, "GatewayClass", "", "tripylon")
 EDGE = Ref(GATEWAY_GROUP, "Gateway", "shop", "edge")
@@ -333,19 +333,21 @@ async def test_a_write_that_fails_is_tried_again(status: int, monkeypatch: pytes
 
 
 async def test_a_burst_of_changes_costs_few_writes() -> None:
-    site = Site(interval_s=0.2)
+    interval_s, clock = 0.2, asyncio.get_running_loop().time
+    site = Site(interval_s=interval_s)
     site.cluster.put(gateway_class())
     site.cluster.put(gateway())
     site.cluster.put(route())
     async with leading(site):
         await site.rest()
+        began_s = clock()
         for number in range(50):
             parents = ("edge",) if number % 2 else ("nobody",)
             stored = {**route(generation=2 + number, parents=parents), "status": site.cluster.status(ROUTE)}
             site.cluster.put(stored)
             await asyncio.sleep(0.001)
         await site.rest()
-        assert site.written(ROUTE) <= 4
+        assert site.written(ROUTE) <= 2 + (clock() - began_s) / interval_s, "however long the burst takes"
         assert site.cluster.status(ROUTE)["parents"][0]["conditions"][0]["observedGeneration"] == 51
 
 

@@ -75,7 +75,7 @@ class Stage:
         self.selectors.changed(self.graph.flush())
 
     async def writes(self, least: int) -> list[str]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.server.writes) < least:
                 await asyncio.sleep(GRACE_S / 4)
         await asyncio.sleep(GRACE_S * 3)

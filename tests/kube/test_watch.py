@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from tests.clock import without_stalls
 from tests.kube.scripted import (
     GATEWAY_API,
     ROUTES,
@@ -61,7 +62,7 @@ class Reader:
         self.held: dict[Ref, Any] = {}
 
     async def until(self, true: Any) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not true():
                 batch = await self.watcher.next()
                 self.batches.append(batch)
@@ -207,6 +208,7 @@ async def test_what_is_known_serves_on_while_the_server_is_away(server: Scripted
     async with reading(server) as reader:
         await reader.synced()
         await server.until(lambda: versions(server) == ["5", "9"])
+        await reader_states(reader, {"live"})
         await asyncio.sleep(0.05)
         assert reader.watcher.synced
         assert [(each.state, each.message) for each in reader.watcher.states()] == [("live", "")]
@@ -245,7 +247,7 @@ async def test_an_outage_costs_no_list_and_ends_as_soon_as_the_server_answers(
 
 
 async def reader_states(reader: Reader, states: set[str]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while {each.state for each in reader.watcher.states()} != states:
             await asyncio.sleep(0.005)
 
@@ -332,7 +334,8 @@ async def test_a_list_of_nonsense_costs_only_its_kind(server: Scripted, waits: l
     assert len(waits) == 1
 
 
-async def test_a_peer_that_vanished_without_a_word_is_left(server: Scripted) -> None:
+async def test_a_peer_that_vanished_without_a_word_is_left(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_stalls(monkeypatch)
     server.lists[ROUTES].append(listing(version=5))
     silent = stream(bookmark(8), then="stay")
     server.watches[ROUTES].extend((silent, stream(line("ADDED", route("a", 9)), then="stay")))
@@ -562,7 +565,7 @@ async def test_secrets_are_listed_where_that_is_allowed_and_followed_by_name_els
         await reader.until(lambda: reader.names == ["l", "n"])
         await reader.synced()
         states = {each.title: each for each in reader.watcher.states()}
-        await server.until(lambda: len(server.asked(closed)) == 5)
+        await server.until(lambda: len(server.asked(closed)) >= 5)
     assert sorted(states) == ["secrets closed/c", "secrets listed", "secrets named/n"]
     assert states["secrets closed/c"].state == "forbidden"
     assert states["secrets closed/c"].message == (

@@ -12,17 +12,18 @@ from grpclib.client import Channel
 from grpclib.config import Configuration
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
+from tests.clock import without_stalls
 from tests.live.certificates import Authority
 
 from tripylon.xds.cache import Group
 from tripylon.xds.codec import RawCodec
-from tripylon.xds.peer_link import PeerLink, Place, Standings, Trust, client_context
+from tripylon.xds.peer_link import _APART_S, PeerLink, Place, Standings, Trust, client_context
 from tripylon.xds.peers import METHOD, Peers, Refused, Report, Standing, peer_token
 from tripylon.xds.server import XdsServer
 from tripylon.xds.tls import Certificate
 
 HOST, NAME = "127.0.0.1", "tripylon.test"
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 NOTHING = Standings({}, ())
 
 
@@ -139,12 +140,14 @@ async def test_refusals_are_told_and_taken_back() -> None:
 async def test_a_busy_group_does_not_flood() -> None:
     async with leading() as leader:
         one = Follower("one", leader)
+        clock = asyncio.get_running_loop().time
         async with running(one):
+            began_s = clock()
             for number in range(1, 301):
                 one.tell(a=(number, "x"))
                 await asyncio.sleep(0.001)
             await leader.until(lambda: leader.told("a") == [(300, "x")])
-            assert len(leader.news) < 60, "many changes in little time make few reports"
+            assert len(leader.news) <= 2 + (clock() - began_s) / _APART_S, "many changes make few reports"
 
 
 async def test_another_leader_is_told_everything() -> None:
@@ -171,7 +174,8 @@ async def test_a_leader_that_stops_ends_its_streams_at_once() -> None:
             assert not leader.peers.names
 
 
-async def test_a_silent_peer_is_forgotten() -> None:
+async def test_a_silent_peer_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_stalls(monkeypatch)
     async with leading(silence_s=0.2) as leader:
         with pytest.raises(GRPCError) as refused:
             await speak(leader, peer_token(leader.key), Report("mute", {"a": Standing(1, "x")}), wait=True)
