@@ -15,7 +15,7 @@ from tripylon.files.watch import Pace, Targets, Tick, make_plan, watch
 
 # No beat within a test: each tick comes from a notification.
 PACE = Pace(beat=600, poll=600)
-SOON = 20.0
+SOON = 60.0
 
 
 class Ticks:
@@ -106,12 +106,13 @@ async def test_many_changes_are_told_together(folder: Path) -> None:
     async with ticking(folder) as ticks:
         for number in range(300):
             (folder / f"{number}.yaml").write_text("x")
-        count = 0
+        await ticks.next()
+        count = 1
         with pytest.raises(TimeoutError):
             while True:
                 await ticks.next(0.5)
                 count += 1
-        assert 1 <= count <= 30
+        assert count <= 30
 
 
 async def test_new_folders_are_watched_too(folder: Path) -> None:

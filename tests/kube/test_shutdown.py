@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -28,6 +29,13 @@ def free_port() -> int:
 
 
 KEY = "0123456789abcdef"
+LONG_S = 3600
+SLEEP = f"""#!/usr/bin/env bash
+PATH=${{PATH#*:}}
+[ "$1" = {LONG_S} ] || exec sleep "$1"
+until [ -e "$AWAKE" ]; do sleep 0.05; done
+"""
+"""What the hook takes for `sleep`: a long one ends when the test says so."""
 
 
 def bootstrap(folder: Path, proxy: Proxy) -> dict[str, Any]:
@@ -96,7 +104,12 @@ class Proxy:
             script = script.replace(str(usual), str(ours))
         (folder / shutdown.SCRIPT_FILE).write_text(script)
         (folder / shutdown.KEY_FILE).write_text(f"{KEY}\n")
-        return await asyncio.create_subprocess_exec(*ending.command(str(folder)))
+        (folder / "bin").mkdir()
+        stand_in = folder / "bin" / "sleep"
+        stand_in.write_text(SLEEP)
+        stand_in.chmod(0o755)
+        environ = {**os.environ, "PATH": f"{stand_in.parent}:{os.environ['PATH']}", "AWAKE": str(folder / "awake")}
+        return await asyncio.create_subprocess_exec(*ending.command(str(folder)), env=environ)
 
 
 @pytest.fixture
@@ -116,7 +129,7 @@ async def proxy(tmp_path: Path) -> AsyncIterator[Proxy]:
     )
     process = await asyncio.create_subprocess_exec(envoy_binary(), *arguments, "--drain-time-s", "1")
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await running.ready():
                 await asyncio.sleep(0.05)
         yield running
@@ -126,7 +139,7 @@ async def proxy(tmp_path: Path) -> AsyncIterator[Proxy]:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.02)
 
@@ -135,13 +148,14 @@ async def test_readiness_fails_first_and_connections_may_end(proxy: Proxy, tmp_p
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"connection: close" not in (await reader.readuntil(b"here"))
-    hook = await proxy.hook(tmp_path, Shutdown(sleep_s=1, grace_s=60))
+    hook = await proxy.hook(tmp_path, Shutdown(sleep_s=LONG_S, grace_s=60))
 
     async def unready() -> bool:
         return not await proxy.ready()
 
     await until(unready)
     assert " 200 " in await proxy.ask(proxy.port), "new connections are still taken"
+    (tmp_path / "awake").touch()
 
     async def closed() -> bool:
         return not await proxy.ask(proxy.port)
@@ -151,7 +165,7 @@ async def test_readiness_fails_first_and_connections_may_end(proxy: Proxy, tmp_p
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"connection: close" in await reader.readuntil(b"here"), "answered, and asked to go"
     writer.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await hook.wait() == 0
 
 
@@ -167,14 +181,14 @@ async def test_the_administration_opens_to_whom_knows_the_key_and_only_for_readi
 
 
 async def test_without_connections_the_hook_ends_early(proxy: Proxy, tmp_path: Path) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         hook = await proxy.hook(tmp_path, Shutdown(sleep_s=0, grace_s=600))
         assert await hook.wait() == 0
 
 
 async def test_a_connection_that_stays_is_given_up(proxy: Proxy, tmp_path: Path) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         hook = await proxy.hook(tmp_path, Shutdown(sleep_s=0, grace_s=6))
         assert await hook.wait() == 0
     writer.close()
@@ -182,7 +196,7 @@ async def test_a_connection_that_stays_is_given_up(proxy: Proxy, tmp_path: Path)
 
 async def test_where_envoy_is_gone_there_is_nothing_to_do(tmp_path: Path) -> None:
     hook = await Proxy().hook(tmp_path, Shutdown(sleep_s=60, grace_s=120))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await hook.wait() == 0
 
 

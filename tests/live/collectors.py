@@ -42,7 +42,7 @@ class Collector:
             self._spans.extend(found)
             self._more.notify_all()
 
-    def wait_for(self, path: str, number: int = 1, *, within_s: float = 15.0) -> list[Span]:
+    def wait_for(self, path: str, number: int = 1, *, within_s: float = 60.0) -> list[Span]:
         """All spans of requests for a path, as soon as there are so many; what there is when time is over."""
 
         def mine() -> list[Span]:

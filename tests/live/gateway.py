@@ -29,7 +29,7 @@ from tests.live.manifests import Places, full_name, identity
 from tripylon.cli import main as tripylon
 
 START_S = 60.0
-LIVE_S = 20.0
+LIVE_S = 60.0
 STOP_S = 30.0
 TRIPYLON = str(Path(sys.executable).with_name("tripylon"))
 

@@ -151,7 +151,7 @@ def steady_requests(setting: Setting) -> Iterator[list[tuple[int, str] | Excepti
         asking.join()
 
 
-def until(holds: Callable[[], bool], *, limit_s: float = 20) -> None:
+def until(holds: Callable[[], bool], *, limit_s: float = 60) -> None:
     ends_s = time.monotonic() + limit_s
     while not holds():
         assert time.monotonic() < ends_s, "it never came to hold"

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from tests.live import clients
 from tests.live.echo import Deployment
 from tests.live.fleet import ROOT, Fleet, Manifest
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
 HOSTS = ("one.example.com", "two.example.com")
 RATE = 500.0
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 def route(name: str, service: str) -> Manifest:
@@ -83,6 +84,23 @@ def metric(gateway: LiveGateway, name: str) -> float:
     found = re.search(rf"^{name} (\S+)$", gateway.get("/metrics")[1].decode(), re.MULTILINE)
     assert found is not None, name
     return float(found[1])
+
+
+def requests_begun(gateway: LiveGateway) -> float:
+    """How many requests Envoy's listeners have taken since it started."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(gateway.get("/metrics/envoy")[1].decode())
+        for sample in family.samples
+        if sample.name == "envoy_http_downstream_rq_total" and "admin" not in sample.labels.values()
+    )
+
+
+def wait_until_begun(gateway: LiveGateway, before: float) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while requests_begun(gateway) <= before:
+        assert time.monotonic() < deadline, "the request has not come"
+        time.sleep(0.02)
 
 
 def wait_until_gone(pid: int) -> None:
@@ -193,8 +211,9 @@ def test_both_killed_and_started_again(gateway: LiveGateway) -> None:
 def test_a_running_request_ends_well_when_told_to_stop(gateway: LiveGateway, sign: signal.Signals, code: int) -> None:
     envoy, answers = gateway.envoy_pid, []
     slow = threading.Thread(target=lambda: answers.append(ask(gateway, "one.example.com", "/slow")))
+    before = requests_begun(gateway)
     slow.start()
-    time.sleep(0.1)
+    wait_until_begun(gateway, before)
     assert gateway.terminate(sign) == code
     slow.join(LIMIT_S)
     assert answers == [(200, "first-0")]
@@ -207,9 +226,10 @@ def test_a_running_request_ends_well_when_told_to_stop(gateway: LiveGateway, sig
 
 def test_a_second_signal_cuts_the_waiting_short(gateway: LiveGateway) -> None:
     target, envoy = gateway.target("edge", 80), gateway.envoy_pid
+    before = requests_begun(gateway)
     with socket.create_connection((target.address, target.port)) as half:
         half.sendall(b"POST / HTTP/1.1\r\nhost: one.example.com\r\ncontent-length: 5\r\n\r\n")
-        time.sleep(0.1)
+        wait_until_begun(gateway, before)
         os.kill(gateway.pid, signal.SIGTERM)
         time.sleep(0.3)
         assert gateway.get("/healthz")[0] == 200

@@ -18,6 +18,8 @@ from tests.live.manifests import Places
 pytestmark = pytest.mark.live
 
 REQUESTS = 500
+QUIET_S = 3.0
+"""After how long without a request no more are taken to come; copies come on their own."""
 DEVIATIONS = 4
 """Standard deviations by which a share may differ: an honest measurement does so once in 16,000."""
 
@@ -131,12 +133,13 @@ def send(gateway: LiveGateway, path: str, times: int) -> str:
 
 
 def received(fleet: Fleet, mark: str, expected: int) -> list[Logged]:
-    """What the pods received with that mark, once `expected` requests are there or no more come."""
+    """What the pods received with that mark, once `expected` requests are there or no more come for seconds."""
     found: list[Logged] = []
-    for _ in range(100):
+    grew_s = time.monotonic()
+    while len(found) < expected and time.monotonic() < grew_s + QUIET_S:
         before, found = len(found), [entry for entry in fleet.log_since(0) if entry.headers.get("X-Mark") == [mark]]
-        if len(found) >= expected or (found and len(found) == before):
-            break
+        if len(found) > before:
+            grew_s = time.monotonic()
         time.sleep(0.05)
     return found
 

@@ -47,7 +47,7 @@ from tripylon.xds.server import XdsServer
 from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_resource
 
 HOST = "127.0.0.1"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 Changes = dict[str, dict[str, Resource | None]]
 
