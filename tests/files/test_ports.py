@@ -104,13 +104,21 @@ def test_an_address_of_another_machine() -> None:
         check_ports([("192.0.2.1", 8080)])
 
 
+def test_an_address_of_another_machine_beside_one_of_this() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(StartError, match=rf"^Port {port} on 127\.0\.0\.1 is taken by [^\n]*$"):
+            check_ports([("192.0.2.1", 8080), ("127.0.0.1", port)])
+    check_ports([("192.0.2.1", 8080), ("127.0.0.1", port)], udp=[("192.0.2.1", 53)])
+
+
 def test_all_problems_at_once_by_port() -> None:
     problems = port_problems([("192.0.2.1", 81), ("192.0.2.1", 80)])
     assert [problem.split("port ")[1][:2] for problem in problems] == ["80", "81"]
 
 
 def test_a_privileged_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "try_bind", lambda address, port, _: errno.EACCES if port < 1024 else 0)
+    monkeypatch.setattr(ports, "try_bind", lambda _address, port, *_: errno.EACCES if port < 1024 else 0)
     (problem,) = port_problems([("0.0.0.0", 443), ("0.0.0.0", 8443)], envoy_binary=Path("/opt/envoy"))
     assert problem.startswith("Port 443 on 0.0.0.0 is privileged")
     assert "use a port from 1024 on" in problem
@@ -121,7 +129,7 @@ def test_a_privileged_port(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file capabilities are Linux's")
 def test_a_binary_that_may_bind_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "try_bind", lambda _address, _port, _protocol: errno.EACCES)
+    monkeypatch.setattr(ports, "try_bind", lambda *_: errno.EACCES)
     monkeypatch.setattr(os, "getxattr", lambda _path, name: b"\1" if name == "security.capability" else b"")
     check_ports([("0.0.0.0", 443)], envoy_binary=Path("/opt/envoy"))
 

@@ -315,3 +315,17 @@ def test_conflicts_of_listeners(gateway: LiveGateway, file: Path) -> None:
     assert all(each["hint"] and each["line"] for each in findings(gateway))
     assert (status(gateway, GOOD), status(gateway, EDITED)) == (200, 200)
     gateway.delete(("Gateway infra/twins", "Gateway infra/later"))
+
+
+def test_an_address_of_another_machine_from_the_start(fleet: Fleet, tmp_path: Path) -> None:
+    """192.0.2.0/24 is nobody's (RFC 5737)."""
+    places = Places(fleet)
+    listeners = [{"name": "web", "port": 8080, "protocol": "HTTP"}]
+    elsewhere = {"addresses": [{"value": "192.0.2.1"}], "listeners": listeners}
+    own: list[Manifest] = [*OBJECTS, {"kind": "Gateway", "metadata": {"name": "elsewhere"}, "spec": elsewhere}]
+    with running(tmp_path, places, [*fleet.manifests(), *places.complete(own)], "--concurrency", "1") as gateway:
+        gateway.wait_live()
+        (found,) = waited_for(gateway, "AddressNotUsable")
+        assert (found["object"]["name"], found["field"]) == ("elsewhere", "spec.addresses")
+        assert status(gateway, GOOD) == 200
+    places.close()

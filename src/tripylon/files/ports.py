@@ -22,7 +22,7 @@ from tripylon.errors import StartError
 
 Transport = Literal["tcp", "udp"]
 
-_LISTEN = {"tcp": "0A", "udp": "07"}
+_LISTEN: dict[Transport, str] = {"tcp": "0A", "udp": "07"}
 """State of a socket in `/proc/net/tcp` and `/proc/net/udp` that takes what comes (include/net/tcp_states.h)."""
 
 
@@ -33,11 +33,18 @@ def check_ports(
     ours: Collection[int] = (),
     envoy_binary: Path | None = None,
 ) -> None:
-    """Raise StartError with every (IP address, port) that Envoy could not bind, of TCP and UDP; see `port_problems`."""
-    problems = (
-        *port_problems(ports, ours=ours, envoy_binary=envoy_binary),
-        *port_problems(udp, ours=ours, envoy_binary=envoy_binary, protocol="udp"),
-    )
+    """Raise StartError with every (IP address, port) that Envoy could not bind, of TCP and UDP; see `port_problems`.
+
+    An address that this machine does not have is a fault of the Gateway that names it: the others are served, and its
+    status tells what Envoy says. Only if there is no other address, there is nothing to start for.
+    """
+    every = (*((place, "tcp") for place in ports), *((place, "udp") for place in udp))
+    here = {address: try_bind(address, 0) != errno.EADDRNOTAVAIL for (address, _), _ in every}
+    asked = [(place, protocol) for place, protocol in every if here[place[0]] or not any(here.values())]
+    problems: list[str] = []
+    for protocol in _LISTEN:
+        places = [place for place, its in asked if its == protocol]
+        problems.extend(port_problems(places, ours=ours, envoy_binary=envoy_binary, protocol=protocol))
     if problems:
         raise StartError("\n".join(problems))
 
