@@ -14,7 +14,7 @@ from tripylon.api.meta import Resource
 from tripylon.graph import Graph
 from tripylon.world import world as tables
 
-FEW, MANY = 100, 2000
+FEW, MANY = 100, 20_000
 
 
 def objects(count: int) -> Iterator[Resource]:

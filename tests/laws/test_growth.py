@@ -1,0 +1,273 @@
+"""Law of growth: nothing on the whole way of one change grows with how many routes there are. Counted, not timed.
+
+The way is that of a replica that leads, from the line of a watch to the response on the wire and the patch of status
+(`replica.py`). What is counted: calls of functions, bytes that are hashed, bytes that are sent, responses, writes of
+status, and the memory that is needed meanwhile, which tells of copies that no call shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+import pytest
+from tests.kube.statuses import Object
+from tests.laws.replica import OPTIONS, Line, Replica
+from tests.live.certificates import Authority
+
+from tripylon.xds import snapshot
+
+FEW, MANY = 100, 20_000
+_SLACK, _SLACK_BYTES = 1.05, 8_000
+"""For what depends on the order of sets and on the length of numbers; a copy of 20,000 pointers takes 160,000 bytes."""
+SPACE = "shop"
+CLASS: Object = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "GatewayClass",
+    "metadata": {"name": "tripylon"},
+    "spec": {"controllerName": OPTIONS.controller_name},
+}
+EDGE: Object = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "Gateway",
+    "metadata": {"name": "edge", "namespace": SPACE},
+    "spec": {
+        "gatewayClassName": "tripylon",
+        "listeners": [
+            {"name": "http", "port": 80, "protocol": "HTTP"},
+            {
+                "name": "https",
+                "port": 443,
+                "protocol": "HTTPS",
+                "hostname": "*.example.com",
+                "tls": {"certificateRefs": [{"name": "cert"}]},
+            },
+        ],
+    },
+}
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What one change took."""
+
+    calls: int
+    hashed_bytes: int
+    responses: int
+    sent_bytes: int
+    written: tuple[str, ...]
+    """Kinds of the objects whose status is written."""
+
+
+class Place:
+    """A replica with so many routes, the loop that it lives in, and the counting of what it does."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.replica = Replica()
+        self._runner = asyncio.Runner()
+        self._runner.run(self.replica.fill(objects(count)))
+        self._runner.run(self.replica.lead((CLASS, EDGE)))
+        self.hashed_bytes = 0
+
+    def close(self) -> None:
+        self._runner.close()
+
+    def take(self, put: list[Object], gone: list[Object]) -> None:
+        lines = self._lines(put, gone)
+        self._runner.run(self.replica.take(lines))
+
+    def cost(self, put: list[Object], gone: list[Object]) -> Cost:
+        """Takes in a change and counts."""
+        lines, calls = self._lines(put, gone), 0
+
+        def count(_: Any, event: str, __: Any) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        async def counted() -> None:
+            sys.setprofile(count)
+            try:
+                await self.replica.take(lines)
+            finally:
+                sys.setprofile(None)
+
+        (proxy,) = self.replica.proxies.values()
+        responses, sent_bytes, hashed_bytes = proxy.sent, proxy.received, self.hashed_bytes
+        self.replica.patches.clear()
+        gc.disable()
+        try:
+            self._runner.run(counted())
+        finally:
+            gc.enable()
+        return Cost(
+            calls=calls,
+            hashed_bytes=self.hashed_bytes - hashed_bytes,
+            responses=proxy.sent - responses,
+            sent_bytes=proxy.received - sent_bytes,
+            written=tuple(ref.kind for ref, _ in self.replica.patches),
+        )
+
+    def memory(self, put: list[Object], gone: list[Object]) -> int:
+        """Takes in a change; the most bytes that were in use for it at any time."""
+        lines = self._lines(put, gone)
+
+        async def traced() -> int:
+            tracemalloc.start()
+            try:
+                await self.replica.take(lines)
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+        return self._runner.run(traced())
+
+    def _lines(self, put: list[Object], gone: list[Object]) -> list[Line]:
+        line = self.replica.line
+        return [*(line(each) for each in put), *(line(each, "DELETED") for each in gone)]
+
+
+# --- Objects -------------------------------------------------------------------------------------------------------
+
+AUTHORITY = Authority()
+
+
+def objects(count: int) -> Iterator[Object]:
+    yield from (CLASS, EDGE, certificate(), authorities())
+    for number in range(count):
+        yield from (route(number), service(number), slice_(number))
+    for number in range(80, FEW):
+        yield policy(number)
+
+
+def named(api_version: str, kind: str, name: str, **rest: Any) -> Object:
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": SPACE}, **rest}
+
+
+def route(number: int, path: str = "/", service: int | None = None) -> Object:
+    backend = {"name": f"service-{number if service is None else service:05}", "port": 80}
+    spec = {
+        "parentRefs": [{"name": "edge"}],
+        "hostnames": [f"host-{number:05}.example.com"],
+        "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": path}}], "backendRefs": [backend]}],
+    }
+    return named("gateway.networking.k8s.io/v1", "HTTPRoute", f"route-{number:05}", spec=spec)
+
+
+def service(number: int) -> Object:
+    return named("v1", "Service", f"service-{number:05}", spec={"ports": [{"port": 80}]})
+
+
+def slice_(number: int, address: str = "10.0.0.1") -> Object:
+    made = named("discovery.k8s.io/v1", "EndpointSlice", f"service-{number:05}", addressType="IPv4")
+    made["metadata"]["labels"] = {"kubernetes.io/service-name": f"service-{number:05}"}
+    return made | {"endpoints": [{"addresses": [address]}], "ports": [{"port": 8000, "protocol": "TCP"}]}
+
+
+def certificate() -> Object:
+    chain, key = AUTHORITY.issue("*.example.com")
+    return named("v1", "Secret", "cert", type="kubernetes.io/tls", stringData={"tls.crt": chain, "tls.key": key})
+
+
+def authorities() -> Object:
+    return named("v1", "ConfigMap", "authorities", data={"ca.crt": AUTHORITY.pem})
+
+
+def policy(number: int, hostname: str = "backend.example.com") -> Object:
+    validation = {
+        "hostname": hostname,
+        "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "authorities"}],
+    }
+    targets = [{"group": "", "kind": "Service", "name": f"service-{number:05}"}]
+    spec = {"targetRefs": targets, "validation": validation}
+    return named("gateway.networking.k8s.io/v1", "BackendTLSPolicy", f"policy-{number:05}", spec=spec)
+
+
+def gateway(label: str) -> Object:
+    return EDGE | {"metadata": {**EDGE["metadata"], "labels": {"say": label}}}
+
+
+# --- Changes -------------------------------------------------------------------------------------------------------
+
+Change = Callable[[Place, int], tuple[list[Object], list[Object]]]
+"""What is put and what goes, by what is counted and a number below 20 that no change of its kind had before."""
+
+
+class Growth(msgspec.Struct, frozen=True):
+    """A kind of change, how many responses it sends, and whose status it writes."""
+
+    change: Change
+    responses: int
+    written: tuple[str, ...]
+
+
+def _new(place: Place, number: int) -> list[Object]:
+    return [make(place.count + number) for make in (service, slice_, route)]
+
+
+CHANGES: dict[str, Growth] = {
+    "a changed route": Growth(lambda _, number: ([route(number, f"/{number:02}")], []), 1, ("HTTPRoute",)),
+    "a route that goes to another Service": Growth(
+        lambda _, number: ([route(20 + number, service=number)], []), 1, ("HTTPRoute",)
+    ),
+    "a new route with a new Service": Growth(
+        lambda place, number: (_new(place, number), []), 3, ("Gateway", "HTTPRoute")
+    ),
+    "a route that goes, and its Service": Growth(
+        lambda _, number: ([], [make(40 + number) for make in (route, service, slice_)]), 1, ("Gateway",)
+    ),
+    "a moved endpoint": Growth(lambda _, number: ([slice_(60 + number, f"10.0.1.{number}")], []), 1, ()),
+    "a renewed certificate": Growth(lambda *_: ([certificate()], []), 1, ()),
+    "a changed BackendTLSPolicy": Growth(
+        lambda _, number: ([policy(80 + number, f"other-{number:02}.example.com")], []), 3, ("BackendTLSPolicy",)
+    ),
+    "a new label of the Gateway": Growth(lambda _, number: ([gateway(f"{number:02}")], []), 0, ("Gateway",)),
+}
+
+
+@pytest.fixture(scope="module")
+def places() -> Iterator[tuple[Place, Place]]:
+    found = Place(FEW), Place(MANY)
+    yield found
+    for place in found:
+        place.close()
+
+
+@pytest.fixture
+def hashing(places: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts what is hashed, for both alike."""
+
+    def counted(data: bytes, **options: Any) -> Any:
+        for place in places:
+            place.hashed_bytes += len(data)
+        return blake2b(data, **options)
+
+    monkeypatch.setattr(snapshot, "blake2b", counted)
+
+
+@pytest.mark.usefixtures("hashing")
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_takes_as_much_work_at_any_size(places: tuple[Place, Place], name: str) -> None:
+    costs = []
+    for place in places:
+        for number in range(3):
+            place.take(*CHANGES[name].change(place, number))
+        costs.append(place.cost(*CHANGES[name].change(place, 3)))
+    few, many = costs
+    assert few.responses == CHANGES[name].responses
+    assert tuple(sorted(few.written)) == CHANGES[name].written
+    assert many == msgspec.structs.replace(few, calls=many.calls)
+    assert many.calls <= few.calls * _SLACK
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_takes_as_much_memory_at_any_size(places: tuple[Place, Place], name: str) -> None:
+    few, many = (
+        min(place.memory(*CHANGES[name].change(place, 10 + number)) for number in range(5)) for place in places
+    )
+    assert many <= few * _SLACK + _SLACK_BYTES
