@@ -19,8 +19,9 @@ from tripylon.xds.snapshot import RDS, Resource, ResourceType, parent
 NEVER = 1 << 62
 """Greater than every flight number."""
 
-_PIPELINED = 64
-"""How many responses of a pipelined type may be unacknowledged; a proxy that never answers gets no more."""
+_REMEMBERED = 256
+"""How many unacknowledged responses of a pipelined type are remembered. A proxy that acknowledges none, as Envoy does
+while a cluster is warming, is sent what changes all the same; what it may say of older ones is passed over."""
 
 _UNKNOWN = ""
 """Version of a resource of which we only know that the proxy has one."""
@@ -318,7 +319,7 @@ class Subscription:
         """The next response that may be sent now, or None; call until None."""
         if not (self.dirty or self.retries or self.owes_answer):
             return None
-        if not self.opened or len(self.flying) >= (_PIPELINED if self.kind.pipelined else 1):
+        if not self.opened or (self.flying and not self.kind.pipelined):
             return self._batch(self._pressing())
         while True:
             if self.retries:
@@ -343,6 +344,8 @@ class Subscription:
         """Notes that a batch was sent under `nonce`."""
         self.owes_answer = False
         self.flying[nonce] = batch
+        if len(self.flying) > _REMEMBERED:
+            del self.flying[next(iter(self.flying))]
 
     def _batch(self, names: Mapping[str, int]) -> Batch | None:
         """Resources and removals among `names` that the proxy lacks; suspects are put aside, each for itself."""
