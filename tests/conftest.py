@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 import structlog
 from _pytest.terminal import TerminalReporter
+from hypothesis import settings
+
+settings.register_profile("tripylon", deadline=None)
+settings.load_profile("tripylon")
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
