@@ -77,7 +77,7 @@ def entry(report: Report) -> Entry:
 def history(entries: list[Entry], units: Mapping[str, Measure]) -> str:
     """The history as a table: a line for each measure, a column for each revision."""
     names = [name for name in units if any(name in each.figures for each in entries)]
-    heading = ("median / p99", *(f"{each.revision} ({each.date})" for each in entries))
+    heading = ("median / p99", *(f"{each.revision} ({each.date}, load {each.load_before:.1f})" for each in entries))
     rows = tuple((name, *(_cell(each, name, units[name]) for each in entries)) for name in names)
     return aligned(heading, rows)
 

@@ -150,3 +150,8 @@ def test_growth_is_told_from_what_varies() -> None:
         "resident_bytes grew from 100 to 106",
         "files grew from 40 to 60",
     ]
+
+
+def test_the_page_is_the_one_that_its_report_makes() -> None:
+    page = document.PAGE.read_text()
+    assert document.filled(page, document.parts(read(document.REPORT))) == page
