@@ -20,7 +20,20 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import against, backend, change, churn, document, fleet, layouts, machine, memory, start, throughput
+from tests.bench import (
+    against,
+    backend,
+    change,
+    churn,
+    document,
+    fleet,
+    layouts,
+    machine,
+    memory,
+    rules,
+    start,
+    throughput,
+)
 from tests.bench.compare import told
 from tests.bench.load import generator
 from tests.bench.report import Report, Section, merged, read, save
@@ -32,6 +45,7 @@ Tables = Table | tuple[Table, ...]
 TABLES: dict[str, Callable[[Path, int], Tables]] = {
     "files": lambda folder, _: memory.files_table(folder),
     "fleet": fleet.table,
+    "rules": rules.table,
 }
 BY_LAYOUT: dict[str, Callable[[Path, int, str], Tables]] = {
     "start": start.table,

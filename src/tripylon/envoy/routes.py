@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tripylon.envoy import cors, external_auth, names, sessions, taken_by
+from tripylon.envoy import cors, external_auth, names, route_trees, sessions, taken_by
 from tripylon.envoy.rewrites import change_headers, prevail, redirect, rewrite_path
 from tripylon.envoy.source import ads, duration
 from tripylon.model.plan import (
@@ -81,6 +81,7 @@ def virtual_host(plan: HostPlan) -> VirtualHost:
         for route in built.routes:
             taken_by.demand(route, plan.rightful)
         built.routes.append(external_auth.unasked(_answer("misdirected", 421)))
+    route_trees.plant(built)
     return built
 
 
