@@ -143,7 +143,7 @@ def test_a_reader_that_goes_away_is_no_trouble() -> None:
 
 
 def test_a_check_can_be_interrupted(tmp_path: Path) -> None:
-    """The whole process, with a real signal, while it is busy."""
+    """The whole process, with a real signal, while it is busy; whoever runs these tests may ignore that signal."""
     program = """if True:
         import sys, time
         import tripylon.cli.offline as offline
@@ -157,7 +157,12 @@ def test_a_check_can_be_interrupted(tmp_path: Path) -> None:
         sys.exit(main(["check"]))
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "busy\n"
