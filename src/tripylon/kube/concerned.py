@@ -29,13 +29,13 @@ def concerned(changes: Changes, graph: Graph) -> set[Ref]:
     """Objects that are there and whose status may have to be written, after a flush."""
     found: set[Ref] = {*changes.subjects, *world.touched(changes)}
     found |= changes.keys(ROUTE_PLANS) | changes.keys(STREAM_ROUTES)
-    gateways = changes.keys(GATEWAY_PLANS) | changes.keys(GATEWAY_TLS) | changes.keys(world.REACHED)
-    gateways |= {gateway for gateway, _ in changes.keys(ATTACHED)}
-    for gateway in gateways:
+    for gateway in changes.keys(GATEWAY_PLANS) | changes.keys(GATEWAY_TLS) | changes.keys(world.REACHED):
         plan = graph.get(GATEWAY_PLANS, gateway)
         found |= {gateway_ref(gateway), *(listener.holder for listener in (plan.listeners if plan is not None else ()))}
+    for gateway in changes.keys(GATEWAY_PLANS) | changes.keys(world.REACHED):
         ingresses = (place.name for place in graph.group(INGRESSES_BY_GATEWAY, gateway))
         found |= {Ref(INGRESS_GROUP, "Ingress", *name) for name in ingresses}
+    found |= _counting(changes, graph)
     found |= {Ref(GATEWAY_GROUP, "ListenerSet", *name) for name in changes.keys(LISTENER_SET_PLANS)}
     classes = graph.rows(CLASS_PLANS) if changes.keys(world.ABSENT_KINDS) else changes.keys(CLASS_PLANS)
     found |= {Ref(GATEWAY_GROUP, "GatewayClass", *name) for name in classes}
@@ -44,6 +44,18 @@ def concerned(changes: Changes, graph: Graph) -> set[Ref]:
     found |= {Ref(X_GROUP, "XBackendTrafficPolicy", *name) for name in changes.keys(TRAFFIC_ANCESTORS)}
     found |= {Ref(X_GROUP, "XTelemetryPolicy", *name) for name in changes.keys(TELEMETRY_VERDICTS)}
     return {ref for ref in found if is_reported(ref) and world.find(graph, ref) is not None}
+
+
+def _counting(changes: Changes, graph: Graph) -> set[Ref]:
+    """Who states the listeners whose number of routes is another now; the other holders of a gateway count no less."""
+    counts: dict[Name, set[str]] = {}
+    for gateway, listener in changes.keys(ATTACHED):
+        counts.setdefault(gateway, set()).add(listener)
+    found: set[Ref] = set()
+    for gateway, ids in counts.items():
+        plan = graph.get(GATEWAY_PLANS, gateway)
+        found |= {each.holder for each in (plan.listeners if plan is not None else ()) if each.id in ids}
+    return found
 
 
 def is_reported(ref: Ref) -> bool:
