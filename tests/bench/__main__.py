@@ -79,13 +79,12 @@ def main(words: Sequence[str]) -> int:
         return 2
     if asked.against:
         return against.measured(asked.against, wanted, asked.layout, asked.json)
-    report = _measured(wanted, asked.layout)
-    if asked.json:
-        save(report, asked.json)
+    _measured(wanted, asked.layout, asked.json)
     return 0
 
 
-def _measured(wanted: Sequence[str], layout: str) -> Report:
+def _measured(wanted: Sequence[str], layout: str, out: Path | None) -> None:
+    """Measures, prints and writes after each measurement, so that one that fails does not take the others with it."""
     log.configure("error", "text")
     began_s = time.monotonic()
     here, versions = machine.machine(), machine.versions(generator())
@@ -108,8 +107,9 @@ def _measured(wanted: Sequence[str], layout: str) -> Report:
             used = layout if name in BY_LAYOUT else ""
             sections.append(Section(name, watch.conditions(), versions, used, tables))
             print(f"\n{sections[-1].text()}", flush=True)
+            if out:
+                save(Report(here, tuple(sections)), out)
     print(f"\n{time.monotonic() - began_s:.0f} s in all", file=sys.stderr)
-    return Report(here, tuple(sections))
 
 
 def _compare(reports: list[Report]) -> int:

@@ -27,6 +27,9 @@ from tests.bench.table import Table, milliseconds
 STEPS = ("imported", "read", "built", "envoy", "live")
 _LIMIT_S = 60.0
 _LIVE_AIM_S = 5.0
+_FILES = 10_000
+"""With more routes than that, a file holds many of them."""
+_MANY = 10
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -150,7 +153,7 @@ def measured(folder: Path, count: int, backend_port: int, *, times: int, layout:
     """Starts a gateway with so many routes that often."""
     port = free_port()
     objects = folder / f"objects-{count}"
-    gateways.write_folder(objects, count, port, backend_port)
+    gateways.write_folder(objects, count, port, backend_port, in_one_file=_MANY if count > _FILES else 1)
     options = ("--access-log", "off", *layouts.flags(layout))
     found = []
     for number in range(times):
@@ -188,6 +191,6 @@ def table(folder: Path, backend_port: int, layout: str) -> Table:
         "From `tripylon run` to the first 200 (steps: medians in ms; the last two: least / median / most)",
         ("routes", "import", "read and validate", "build", "Envoy up", "flight", "all acknowledged", "**first 200**"),
         tuple(rows),
-        "One file for each route with its Service and EndpointSlice.",
+        f"One file for each route with its Service and EndpointSlice; above {_FILES:,} routes {_MANY} share one.",
         tuple(kept),
     )

@@ -25,7 +25,8 @@ def test_its_objects_are_valid_and_the_same_in_every_form(tmp_path: Path) -> Non
     objects = gateways.objects(tmp_path / "one", 5, 8080, 9000)
     gateways.write_folder(tmp_path / "some", 5, 8080, 9000)
     gateways.write_documents(tmp_path / "each", 5, 8080, 9000)
-    for folder, files in (("some", 6), ("each", 16)):
+    gateways.write_folder(tmp_path / "many", 5, 8080, 9000, in_one_file=2)
+    for folder, files in (("some", 6), ("many", 4), ("each", 16)):
         changes = FileSource([tmp_path / folder]).scan()
         assert not changes.problems
         assert {each.ref: each for each in changes.put} == {each.ref: each for each in objects}
