@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,21 @@ from tripylon.pb import pack
 from tripylon.pb.messages import Matcher, Route, RouteList, VirtualHost
 
 SEGMENTS = ("a", "b", "ab", "c", "A", "a.b", "v1", "%20")
-REGEXES = (".*", "/a.*", "/a|/b", "/ab?/c", "/(a|b)/.+", "/a{1,2}/b", "/v[0-9]+", "(?i)/A/b", r"/a\.b", "/a+/c", "[*]")
+REGEXES = (
+    *(
+        ".*",
+        "/a.*",
+        "/a/v1|/b/.*",
+        "/c/.*|/A",
+        "/ab?/.*",
+        "/ab*/.+",
+        "/v1{0,1}/.*",
+        "/a+/c.*",
+        "/(a|b)/.+",
+        "/v[0-9]+.*",
+    ),
+    *("(?i)/A/b", r"/a\.b.*", "[*]", "/ab+/.*"),
+)
 
 
 class Asked(NamedTuple):
@@ -29,29 +44,26 @@ class Asked(NamedTuple):
     random: int
 
 
-def paths(most: int = 4) -> st.SearchStrategy[str]:
-    made = st.lists(st.sampled_from(SEGMENTS), max_size=most).map(lambda words: "/" + "/".join(words))
+def paths(least: int = 1, most: int = 4) -> st.SearchStrategy[str]:
+    made = st.lists(st.sampled_from(SEGMENTS), min_size=least, max_size=most).map(lambda words: "/" + "/".join(words))
     return st.builds(lambda path, end: path + end if path != "/" else path, made, st.sampled_from(("", "", "/")))
 
 
 @st.composite
-def routes(draw: st.DrawFn) -> Route:
+def routes(draw: st.DrawFn, kinds: tuple[str, ...], least: int) -> Route:
+    """A route; `least` segments stand in its path."""
     made = Route()
-    match made.match, draw(st.sampled_from(("path", "path", "prefix", "prefix", "prefix", "regex", "any", "odd"))):
+    match made.match, draw(st.sampled_from(kinds)):
         case place, "path":
-            place.path = draw(paths())
+            place.path = draw(paths(least))
         case place, "prefix":
-            path = draw(paths()).rstrip("/")
-            if path:
-                place.path_separated_prefix = path
-            else:
-                place.prefix = "/"
+            place.path_separated_prefix = draw(paths(least)).rstrip("/") or "/a"
         case place, "regex":
             place.safe_regex.regex = draw(st.sampled_from(REGEXES))
         case place, "any":
             place.prefix = draw(st.sampled_from(("/", "/", "/a", "")))
         case place, "odd":
-            place.path = draw(paths())
+            place.path = draw(paths(least))
             place.case_sensitive.value = False
     for tenant in draw(st.lists(st.sampled_from("xy"), max_size=1)):
         made.match.headers.add(name="tenant").string_match.exact = tenant
@@ -60,10 +72,21 @@ def routes(draw: st.DrawFn) -> Route:
     return made
 
 
+NARROW = st.lists(routes(("path", "path", "prefix", "prefix", "odd"), 2), min_size=95, max_size=140)
+WIDE = st.lists(routes(("path", "prefix", "prefix", "regex", "regex"), 0), min_size=6, max_size=10)
+ANY = st.lists(routes(("any", "prefix"), 0), max_size=3)
+LISTS = st.one_of(
+    st.builds(lambda narrow, wide, last: [*narrow, *wide, *last], NARROW, WIDE, ANY),
+    st.builds(lambda narrow, wide, last: [*narrow[:50], *wide, *narrow[50:], *last], NARROW, WIDE, ANY),
+)
+"""Routes for whole paths mostly, so that what is wider, and comes later or between, answers something, too."""
+
 ASKED = st.builds(
     Asked,
     st.one_of(
-        st.builds(lambda path, tail: path + tail, paths(6), st.sampled_from(("", "", "?", "?a=/b", "/?/", "x", "/x"))),
+        st.builds(
+            lambda path, tail: path + tail, paths(0, 6), st.sampled_from(("", "", "?", "?a=/b", "/?/", "x", "/x"))
+        ),
         st.sampled_from(("*", "", "/%")),
     ),
     st.sampled_from("xyz"),
@@ -113,7 +136,7 @@ def named(made: Iterable[Route]) -> list[Route]:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(routes(), min_size=101, max_size=160),
+    LISTS,
     st.lists(ASKED, min_size=20, max_size=60),
     st.sampled_from((1, 2, 8, 32)),
     st.sampled_from((2, 3, 1000)),
@@ -190,3 +213,20 @@ def test_paths_that_go_on_and_on_are_no_trouble() -> None:
 def test_the_same_routes_make_the_same_bytes() -> None:
     trees = [route_trees.matcher(named(exact(500))) for _ in range(2)]
     assert len({pack(tree).value for tree in trees if tree is not None}) == 1
+
+
+@pytest.mark.parametrize("words", REGEXES)
+def test_a_regular_expression_holds_wherever_its_paths_lead(words: str) -> None:
+    """Among rules for narrower paths behind it, whatever it begins with."""
+    narrow = []
+    for number in range(160):
+        route = Route()
+        route.match.path_separated_prefix = f"/{('a', 'b', 'ab', 'c', 'A', 'abb', 'v', 'v1')[number % 8]}/s{number}"
+        narrow.append(route)
+    listed = named([regex(words), *narrow])
+    tree = route_trees.matcher(listed)
+    assert tree is not None
+    for route in narrow:
+        for tail in ("", "/x", "?q", "0"):
+            one = Asked(route.match.path_separated_prefix + tail, "", 0)
+            assert by_tree(tree, one) == first(listed, one), one
