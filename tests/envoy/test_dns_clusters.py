@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tripylon.envoy.clusters import cluster
 from tripylon.envoy.options import EmitOptions
-from tripylon.model.plan import ClusterKey, ClusterPlan, Endpoint, EndpointsPlan
+from tripylon.model.cluster_plans import ClusterPlan, Endpoint, EndpointsPlan
+from tripylon.model.plan import ClusterKey
 
 
 def test_a_silent_name_server_keeps_nothing_else_from_starting() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from tripylon.envoy import names
 from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import ads, duration
-from tripylon.model.plan import BackendTls, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RetryBudget
+from tripylon.model.cluster_plans import BackendTls, ClusterPlan, Endpoint, EndpointsPlan, RetryBudget
+from tripylon.model.plan import Protocol
 from tripylon.pb import pack
 from tripylon.pb.messages import (
     CertificateValidationContext,

@@ -19,10 +19,11 @@ from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
 from tripylon.model.backend_policies import AUTHORITIES
 from tripylon.model.backends import CLUSTERS, CLUSTERS_BY_CLIENT, CLUSTERS_BY_POLICY, ENDPOINTS, OWN_GROUP
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES, host_reached
+from tripylon.model.cluster_plans import ClusterPlan
 from tripylon.model.frontend_tls import CLIENT_AUTHORITIES
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.plan import ClusterKey, ClusterPlan, FrontendKey, GatewayPlan, HostKey, RouteTable
+from tripylon.model.plan import ClusterKey, FrontendKey, GatewayPlan, HostKey, RouteTable
 from tripylon.model.route_plans import TRACING
 from tripylon.model.stream_plans import SESSIONS, STREAMS, STREAMS_BY_SOCKET, StreamKey
 from tripylon.model.tls import CERTIFICATES, GATEWAY_TLS, TLS_BY_SECRET

@@ -15,7 +15,8 @@ from tripylon.envoy import emit, names
 from tripylon.findings import Finding
 from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
 from tripylon.model.backends import CLUSTERS
-from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, GatewayTls, ListenerAuth, RoutePlan, TracingPlan
+from tripylon.model.cluster_plans import BackendTls, ClusterPlan
+from tripylon.model.plan import ClusterKey, GatewayTls, ListenerAuth, RoutePlan, TracingPlan
 from tripylon.model.route_plans import LISTENER_AUTH, ROUTE_PLANS, TRACING
 from tripylon.model.stream_plans import STREAMS, StreamKey, StreamPlan
 from tripylon.model.tls import GATEWAY_TLS

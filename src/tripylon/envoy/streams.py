@@ -17,7 +17,8 @@ from tripylon.envoy.clusters import add_endpoint, dns_lookups, load_limits
 from tripylon.envoy.downstream_tls import terminate
 from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import ads, duration
-from tripylon.model.plan import Endpoint, EndpointsPlan, Listener, TlsPlan
+from tripylon.model.cluster_plans import Endpoint, EndpointsPlan
+from tripylon.model.plan import Listener, TlsPlan
 from tripylon.model.stream_plans import Share, StreamKey, StreamPlan
 from tripylon.pb import pack
 from tripylon.pb.messages import (

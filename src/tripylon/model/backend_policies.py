@@ -17,7 +17,7 @@ from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
 from tripylon.model.authorities import CA_KEY, AuthorityFault, authority, is_supported
 from tripylon.model.authorities import read_authorities as authorities_of
-from tripylon.model.plan import BackendPolicy
+from tripylon.model.cluster_plans import BackendPolicy
 from tripylon.model.policy_findings import about_policy
 from tripylon.values import Built, Name
 from tripylon.world.world import (

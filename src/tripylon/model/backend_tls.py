@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tripylon.api.own import Backend, BackendCAReference
 from tripylon.graph import Read
-from tripylon.model.plan import BackendTls
+from tripylon.model.cluster_plans import BackendTls
 from tripylon.model.tls import parse_certificate
 from tripylon.pem import read_certificates, written
 from tripylon.values import Name, Ref, is_address

@@ -20,7 +20,8 @@ from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.backend_policies import in_force
 from tripylon.model.backend_tls import backend_tls, other_names
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES
-from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol, RoutePlan
+from tripylon.model.cluster_plans import BackendTls, ClusterPlan, Endpoint, EndpointsPlan
+from tripylon.model.plan import ClusterKey, Protocol, RoutePlan
 from tripylon.model.route_plans import LISTENERS_BY_CLUSTER, ROUTE_PLANS, TRACED_BY_CLUSTER
 from tripylon.model.slices import endpoints
 from tripylon.model.stream_plans import STREAMS_BY_CLUSTER

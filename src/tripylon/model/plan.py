@@ -1,8 +1,8 @@
 """The Plan: what each gateway shall do, in words that are neither Kubernetes' nor Envoy's wire format.
 
-Frozen values only; `gateways.py`, `routes.py`, `backends.py` and `hosts.py` make them, `envoy/` turns them into bytes,
+Frozen values only; `gateways.py`, `routes.py`, `hosts.py` and `tls.py` make them, `envoy/` turns them into bytes,
 `status/` reads them for conditions. The invariant: a plan holds everything that emitting needs, already checked, so an
-emitter never looks back at a user's object.
+emitter never looks back at a user's object. How backends are reached is in `cluster_plans.py`.
 """
 
 from __future__ import annotations
@@ -450,78 +450,3 @@ class ClientCertificate(msgspec.Struct, frozen=True, gc=False):
     gateway: Name
     secret: Name | None
     """None: it cannot be had, so backends that would be shown it are not reached."""
-
-
-class BackendPolicy(msgspec.Struct, frozen=True, gc=False):
-    """One BackendTLSPolicy, resolved but for the authorities, whose certificates change without a connection lost."""
-
-    name: Name
-    sni: str
-    names: tuple[str, ...]
-    """Names of which the host's certificate must carry one; empty: the SNI."""
-    system: bool
-    """Whether the host's certificate is checked by the system's authorities, not by the policy's own."""
-    usable: bool
-    """False: there is no authority to check by, so destinations of the policy are not reached."""
-
-
-class BackendTls(msgspec.Struct, frozen=True, gc=False):
-    """TLS towards a destination; always verified unless `insecure` was asked for."""
-
-    sni: str
-    names: tuple[str, ...] = ()
-    """Names of which the host's certificate must carry one; empty: the SNI."""
-    ca: bytes = b""
-    """PEM bundle; empty: the system's, unless `authorities` says whose."""
-    authorities: Name | None = None
-    """The BackendTLSPolicy whose authorities count; they are told apart."""
-    client_chain: bytes = b""
-    client_key: bytes = b""
-    """The certificate that the proxy presents, in PEM; empty: none, unless `client` says which."""
-    client: Name | None = None
-    """The Secret with the certificate that the proxy presents; it is told apart."""
-    policy: Name | None = None
-    """The BackendTLSPolicy that this comes from, if any."""
-    insecure: bool = False
-    """Do not verify the host's certificate at all."""
-
-
-class RetryBudget(msgspec.Struct, frozen=True, gc=False):
-    """How much of what goes to a destination may be retries."""
-
-    percent: int
-    """Of the requests under way, in percent."""
-    least: int
-    """So many at a time whatever the share; 0: none."""
-
-
-class ClusterPlan(msgspec.Struct, frozen=True, gc=False):
-    """How one destination is reached."""
-
-    key: ClusterKey
-    discovery: Literal["endpoints", "listed", "dns"]
-    """Whether addresses are told apart, stand in the cluster itself, or are looked up by the proxy."""
-    tls: BackendTls | None = None
-    lookup_family: str = "Auto"
-    """Which addresses a DNS look-up is to give: Auto, V4Only, V6Only, V4Preferred or All."""
-    refresh_ms: int = 5000
-    """How often DNS is asked again."""
-    respect_ttl: bool = True
-    """Ask DNS again when its answer expires, if that is later than `refresh_ms`."""
-    budget: RetryBudget | None = None
-    """None: as many retries as routes ask for."""
-
-
-class Endpoint(msgspec.Struct, frozen=True, gc=False):
-    """One address of a destination: an IP, or a host name when the cluster discovers by DNS."""
-
-    address: str
-    port: int
-    zone: str = ""
-
-
-class EndpointsPlan(msgspec.Struct, frozen=True, gc=False):
-    """The addresses of one destination, sorted; none: requests are answered with 503."""
-
-    key: ClusterKey
-    endpoints: tuple[Endpoint, ...]

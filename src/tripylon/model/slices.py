@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from tripylon.api.core import EndpointSlice
-from tripylon.model.plan import Endpoint
+from tripylon.model.cluster_plans import Endpoint
 from tripylon.values import is_address
 
 

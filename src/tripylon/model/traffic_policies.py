@@ -13,7 +13,7 @@ from typing import Any
 from tripylon.api.x_policies import RetryConstraint, XBackendTrafficPolicy
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
-from tripylon.model.plan import RetryBudget
+from tripylon.model.cluster_plans import RetryBudget
 from tripylon.model.policy_findings import about_policy
 from tripylon.model.sessions import TRAFFIC_POLICIES, faults_of
 from tripylon.values import Built, Name, parse_duration_ms

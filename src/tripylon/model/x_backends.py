@@ -16,7 +16,8 @@ from tripylon.api.x_backends import XBackend, XBackendTLS
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
 from tripylon.model.authorities import AuthorityFault, authority, is_supported, read_authorities
-from tripylon.model.plan import BackendTls, ClusterKey, ClusterPlan, Endpoint, EndpointsPlan, Protocol
+from tripylon.model.cluster_plans import BackendTls, ClusterPlan, Endpoint, EndpointsPlan
+from tripylon.model.plan import ClusterKey, Protocol
 from tripylon.model.sessions import faults_of
 from tripylon.model.slices import endpoints
 from tripylon.model.tls import parse_certificate
