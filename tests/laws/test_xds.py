@@ -17,7 +17,7 @@ from tests.xds.scripted import flight, refers
 from tripylon.pb.messages import DeltaDiscoveryRequest
 from tripylon.xds.cache import Group, Session
 from tripylon.xds.client import Proxy
-from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, TYPES, VHDS, Resource, parent
+from tripylon.xds.snapshot import CDS, ECDS, EDS, LDS, RDS, TYPES, VHDS, Resource, parent
 
 GRACE_S = 5.0
 CLUSTERS = ("c0", "c1", "c2")
@@ -72,7 +72,7 @@ class Wire:
     def check(self) -> None:
         """Make before break."""
         held = self.proxy.held
-        for url in (RDS, VHDS):
+        for url in (ECDS, RDS, VHDS):
             for name, message in held[url].items():
                 for to, cluster in refers(url, message):
                     assert to != CDS or cluster in held[CDS], f"{name} refers to {cluster}, which the proxy lacks"
@@ -118,7 +118,11 @@ def contents(draw: st.DrawFn) -> Content:
     clusters = draw(st.sets(st.sampled_from(CLUSTERS)))
     version = st.sampled_from(["1", "2"])
     health = st.sampled_from(["", "", "", " bad"])
-    listeners = {f"l{rc}": f"rds:{rc}{draw(health)}" for rc in draw(st.sets(st.sampled_from(CONFIGURATIONS)))}
+    filtered = draw(st.sets(st.sampled_from(CONFIGURATIONS)))
+    listeners = {
+        f"l{rc}": f"rds:{rc}{f' ecds:f{rc}' if rc in filtered else ''}{draw(health)}"
+        for rc in draw(st.sets(st.sampled_from(CONFIGURATIONS)))
+    }
 
     def route() -> str:
         words = f"{draw(version)}{draw(health)}"
@@ -130,6 +134,7 @@ def contents(draw: st.DrawFn) -> Content:
     return flight(
         CDS={name: f"{draw(version)} eds:{name}" for name in clusters},
         EDS={name: draw(version) + draw(health) for name in clusters},
+        ECDS={f"f{rc}": route() for rc in filtered if f"l{rc}" in listeners},
         LDS=listeners,
         RDS={name: route() for name in configurations},
         VHDS={name: route() for name in hosts if parent(name) in configurations},
@@ -175,6 +180,7 @@ def check_end(machine: Machine) -> None:
             CDS: set(wanted.resources(CDS)),
             EDS: {name for message in held[CDS].values() for url, name in refers(CDS, message) if url == EDS},
             LDS: set(wanted.resources(LDS)),
+            ECDS: {name for message in held[LDS].values() for url, name in refers(LDS, message) if url == ECDS},
             RDS: {name for message in held[LDS].values() for url, name in refers(LDS, message) if url == RDS},
             VHDS: {name for name in wanted.resources(VHDS) if parent(name) in held[RDS]},
         }

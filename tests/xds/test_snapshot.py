@@ -26,11 +26,11 @@ def test_type_urls_are_those_of_the_messages() -> None:
         Cluster,
         ClusterLoadAssignment,
         Secret,
+        TypedExtensionConfig,
         Listener,
         RouteConfiguration,
         VirtualHost,
         ScopedRouteConfiguration,
-        TypedExtensionConfig,
     )
     assert [kind.url for kind in TYPES] == [type_url(message) for message in messages]
 

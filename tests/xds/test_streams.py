@@ -334,6 +334,89 @@ def test_scopes_by_collection(clock: Clock) -> None:
     assert script.sent() == [("SRDS", (one + "b",), ())]
 
 
+LANE = {**SITE, "LDS": {"l": "rds:rc ecds:f"}, "ECDS": {"f": "cds:a"}}
+
+
+def with_a_filter(clock: Clock) -> tuple[Group, Script]:
+    """A group whose listener has a filter by ECDS, and a stream that has everything of it."""
+    group = Group(grace_s=5.0)
+    group.publish(flight(**SITE))
+    script = connected(group, clock)
+    group.publish(flight(LDS=LANE["LDS"], ECDS=LANE["ECDS"]))
+    assert script.sent() == [("LDS", ("l",), ())]
+    script.ack("LDS")
+    assert script.session.waits_for() == {URLS["ECDS"]: ("f",)}
+    assert script.say("ECDS", "f") == [("ECDS", ("f",), ())]
+    assert group.settled == 1
+    script.ack("ECDS")
+    assert group.settled == 2
+    return group, script
+
+
+def test_a_filter_changes_between_its_clusters_and_the_listeners(clock: Clock) -> None:
+    group, script = with_a_filter(clock)
+    changes: dict[str, dict[str, str | None]] = {
+        "CDS": {"c": "eds:c", "b": None},
+        "EDS": {"c": "1", "b": None},
+        "ECDS": {"f": "cds:c"},
+    }
+    group.publish(flight(**changes, LDS={"m": "rds:rc"}, VHDS={"rc/y": None}))
+    assert script.sent() == [
+        ("CDS", ("c",), ()),
+        ("EDS", ("c",), ()),
+        ("ECDS", ("f",), ()),
+        ("LDS", ("m",), ()),
+        ("VHDS", (), ("rc/y",)),
+    ]
+    for kind in ("EDS", "LDS", "VHDS"):
+        script.ack(kind)
+    assert script.pass_time(100) == []  # the filter may still use what goes
+    assert group.settled == 2
+    script.ack("ECDS")
+    assert group.settled == 3
+    assert script.pass_time(5) == [("CDS", (), ("b",)), ("EDS", (), ("b",))]
+
+
+def test_a_cluster_that_a_refused_filter_replaced_stays(clock: Clock) -> None:
+    group, script = with_a_filter(clock)
+    to_b = {"VHDS": {"rc/x": "cds:b"}, "ECDS": {"f": "bad cds:b"}}
+    group.publish(flight(CDS={"a": None}, EDS={"a": None}, **to_b))
+    assert script.sent() == [("ECDS", ("f",), ()), ("VHDS", ("rc/x",), ())]
+    script.ack("VHDS")
+    assert script.nack("ECDS") == []
+    assert group.settled == group.flight  # it is refused, and told
+    assert script.pass_time(100) == []
+    group.publish(flight(ECDS={"f": "good cds:b"}))
+    assert script.sent() == [("ECDS", ("f",), ())]
+    script.ack("ECDS")
+    assert script.pass_time(5) == [("CDS", (), ("a",)), ("EDS", (), ("a",))]
+
+
+def test_a_filter_goes_with_its_listener(clock: Clock) -> None:
+    group, script = with_a_filter(clock)
+    group.publish(flight(LDS={"l": "rds:rc"}, ECDS={"f": None}))
+    assert script.sent() == [("LDS", ("l",), ())]  # the old listener still drains, by its filter
+    script.ack("LDS")
+    assert group.settled == 3
+    assert script.pass_time(600) == []
+    group.publish(flight(LDS={"l": "rds:rc ecds:f"}, ECDS={"f": "cds:b"}))
+    assert script.sent() == [("ECDS", ("f",), ()), ("LDS", ("l",), ())]
+    script.ack("ECDS")
+    group.publish(flight(LDS={"l": "rds:rc"}, ECDS={"f": None}))
+    assert script.say("ECDS", drop=("f",)) == [] == script.sent()[1:]
+    again = Group(grace_s=5.0)
+    again.publish(flight(**SITE))
+    back = Script(again, clock, 2)
+    assert back.say("ECDS", "f", known={"f": "some"}) == []
+
+
+def test_a_filter_that_is_not_there_is_answered_by_silence(clock: Clock) -> None:
+    group, script = with_a_filter(clock)
+    assert script.say("ECDS", "ghost") == []
+    group.publish(flight(ECDS={"ghost": ""}))
+    assert script.sent() == [("ECDS", ("ghost",), ())]
+
+
 def test_streams_share_their_bytes(group: Group, clock: Clock) -> None:
     scripts = [connected(group, clock, number) for number in range(3)]
     group.publish(flight(VHDS={"rc/x": "cds:a 2"}))

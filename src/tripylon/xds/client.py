@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from grpclib.client import Channel
 from grpclib.const import Cardinality
 
-from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, VHDS, parent
+from tripylon.xds.snapshot import BY_URL, CDS, ECDS, EDS, LDS, RDS, SDS, VHDS, parent
 
 if TYPE_CHECKING:
     from tripylon.pb.messages import DeltaDiscoveryRequest, DeltaDiscoveryResponse
@@ -102,7 +102,7 @@ class Proxy:
 
     def _ask(self) -> list[DeltaDiscoveryRequest]:
         """Subscribes to what is newly referred to, and drops what no longer is."""
-        wanted: dict[str, set[str]] = {url: set() for url in (EDS, SDS, RDS)}
+        wanted: dict[str, set[str]] = {url: set() for url in (EDS, SDS, ECDS, RDS)}
         for refers in (*self._refers[CDS].values(), *self._refers[LDS].values()):
             for to, name in refers:
                 if to in wanted:
@@ -172,7 +172,7 @@ async def follow(proxy: Proxy, channel: Channel) -> None:
 
 
 def envoy_references(url: str, message: bytes) -> list[tuple[str, str]]:
-    """What real clusters and listeners refer to: the endpoints of EDS clusters, the routes of HTTP filter chains."""
+    """What real clusters and listeners refer to: endpoints of EDS clusters, routes and filters of HTTP chains."""
     from tripylon.pb.messages import Cluster, HttpConnectionManager, Listener
 
     if url == CDS:
@@ -188,6 +188,9 @@ def envoy_references(url: str, message: bytes) -> list[tuple[str, str]]:
     for chain in Listener.FromString(message).filter_chains:
         for used in chain.filters:
             manager = HttpConnectionManager()
-            if used.typed_config.Unpack(manager) and manager.rds.route_config_name:
+            if not used.typed_config.Unpack(manager):
+                continue
+            if manager.rds.route_config_name:
                 found.append((RDS, manager.rds.route_config_name))
+            found.extend((ECDS, each.name) for each in manager.http_filters if each.HasField("config_discovery"))
     return found

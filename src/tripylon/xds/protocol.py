@@ -7,7 +7,8 @@ kept here, for each proxy by its own acknowledgements:
 - what is referred to goes out before what refers to it (the order of `TYPES`), without waiting for acknowledgements;
 - the endpoints of a cluster follow each version of the cluster in the same batch, virtual hosts their configuration;
 - clusters, endpoints and secrets are removed only when the proxy has the routes of that flight, and a grace later;
-- virtual hosts that go with their route configuration are left to the connections that Envoy drains, and go with it.
+- virtual hosts that go with their route configuration, and the configuration of filters, are left to the connections
+  that Envoy drains, and go with their listener.
 
 Read `subscription.py` for one type, `cache.py` for what feeds this.
 """
@@ -20,13 +21,13 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from tripylon.xds.events import Acked, Event, Rejected
-from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, SRDS, TYPES, VHDS
+from tripylon.xds.snapshot import CDS, ECDS, EDS, LDS, RDS, SDS, SRDS, TYPES, VHDS
 from tripylon.xds.subscription import Batch, Subscription, View
 
 if TYPE_CHECKING:
     from tripylon.pb.messages import DeltaDiscoveryRequest
 
-_ASKED_FOR_AFTER = {LDS: (RDS, VHDS, SRDS), RDS: (VHDS,), SRDS: (RDS,)}
+_ASKED_FOR_AFTER = {LDS: (ECDS, RDS, VHDS, SRDS), RDS: (VHDS,), SRDS: (RDS,)}
 """Types that a proxy subscribes to because of what it finds in another."""
 
 

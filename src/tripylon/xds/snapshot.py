@@ -24,6 +24,7 @@ VHDS = _PREFIX + "config.route.v3.VirtualHost"
 """Named `<route configuration>/<host>`; the message's own `name` must be the same, for Envoy removes it by that."""
 SRDS = _PREFIX + "config.route.v3.ScopedRouteConfiguration"
 ECDS = _PREFIX + "config.core.v3.TypedExtensionConfig"
+"""Configuration of a filter, which a listener refers to; the message's own `name` must be the resource's."""
 
 
 class ResourceType(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +40,9 @@ class ResourceType(msgspec.Struct, frozen=True, gc=False):
     """Refers to clusters: acknowledgements of these types say that a change is live."""
     held: bool = False
     """Referred to by other types: removed only when nothing that the proxy has can refer to it any more."""
+    left: bool = False
+    """Never removed: connections that still end by an old listener need it; the proxy drops it together with that.
+    Nor is it said of a name that there is nothing by it."""
     partial: bool = False
     """Envoy applies the good resources of a response that it refuses; of other types it refuses all."""
     pipelined: bool = False
@@ -49,11 +53,11 @@ TYPES: tuple[ResourceType, ...] = (
     ResourceType(CDS, "CDS", "wildcard", held=True, partial=True, pipelined=True),
     ResourceType(EDS, "EDS", "named", held=True),
     ResourceType(SDS, "SDS", "named", held=True),
+    ResourceType(ECDS, "ECDS", "named", routes=True, left=True),
     ResourceType(LDS, "LDS", "wildcard", routes=True, partial=True),
     ResourceType(RDS, "RDS", "named", routes=True),
     ResourceType(VHDS, "VHDS", "prefix", routes=True),
     ResourceType(SRDS, "SRDS", "wildcard", routes=True),
-    ResourceType(ECDS, "ECDS", "named"),
 )
 """In the order in which one flight sends them: what is referred to before what refers to it."""
 

@@ -119,7 +119,8 @@ class Subscription:
         self.due: dict[str, tuple[float, int]] = {}
         """Names to remove at this time, if the proxy still has the routes of this flight then."""
         self.orphans: set[str] = set()
-        """Virtual hosts that went together with their route configuration: left to connections that still end by it."""
+        """Filters' configuration, and virtual hosts that went together with their route configuration: left to
+        connections that still end by it."""
 
     # What the group changes
 
@@ -139,7 +140,7 @@ class Subscription:
         if self.kind.held and name in self.sent:
             self.dirty.pop(name, None)
             self.held.setdefault(name, flight)
-        elif name in self.sent and self._lost_its_parent(name):
+        elif name in self.sent and self._is_left(name):
             self.dirty.pop(name, None)
             self.orphans.add(name)
         elif name in self.sent or name in self.names:
@@ -154,7 +155,7 @@ class Subscription:
 
     def reclaim(self, flight: int) -> None:
         """Removes orphans whose route configuration is there again, but without them."""
-        for name in [name for name in self.orphans if not self._lost_its_parent(name)]:
+        for name in [name for name in self.orphans if not self._is_left(name)]:
             self.orphans.discard(name)
             self.dirty.setdefault(name, flight)
 
@@ -189,13 +190,17 @@ class Subscription:
             self._owe(mine, fresh=known)
         self.subscribe(names, known=known)
         for name in known:
-            if name not in mine and self._lost_its_parent(name):
+            if name not in mine and self._is_left(name):
                 self.orphans.add(name)
             elif name not in mine:
                 (self.held if self.kind.held else self.dirty).setdefault(name, flight)
 
     def subscribe(self, names: Iterable[str], *, known: Mapping[str, str] | None = None) -> None:
-        """Adds names; each is answered, by a removal if there is none, but for what `known` shows to be there."""
+        """Adds names; each is answered, by a removal if there is none, but for what `known` shows to be there.
+
+        Of types that are never removed silence is the answer: Envoy takes a removal for no end of its wait, and an
+        Envoy that starts then opens no listener at all.
+        """
         mine = self.view.resources(self.kind.url)
         named, parents = [], []
         for name in names:
@@ -210,6 +215,8 @@ class Subscription:
         if self.ahead:
             named = [name for name in named if name not in self.ahead]
             self.ahead.difference_update(self.names)
+        if self.kind.left:
+            named = [name for name in named if name in mine]
         self._owe([name for name in named if not known or name not in known], fresh={}, answer=True)
         if known:
             self._owe([name for name in named if name in known and name in mine], fresh=known)
@@ -401,9 +408,12 @@ class Subscription:
             return name not in self.view.resources(self.kind.url)
         return name.startswith("xdstp:") and name.endswith("/*")
 
-    def _lost_its_parent(self, name: str) -> bool:
-        """Whether a virtual host has no route configuration any more, so that no new connection can reach it."""
-        return self.kind.style == "prefix" and parent(name) not in self.view.resources(RDS)
+    def _is_left(self, name: str) -> bool:
+        """Whether a resource that went stays with the proxy: no new connection can reach it, old ones may need it.
+
+        So it is with a filter's configuration, and with a virtual host that has no route configuration any more.
+        """
+        return self.kind.left or (self.kind.style == "prefix" and parent(name) not in self.view.resources(RDS))
 
     def low(self) -> int:
         """The oldest flight of which something is still expected to be asked for, owed or unacknowledged."""
