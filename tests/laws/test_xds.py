@@ -224,7 +224,8 @@ def test_long_churn(bad_share: float) -> None:
             flight(
                 CDS={name: f"{chance.randint(0, 1)} eds:{name}" for name in clusters},
                 EDS=dict.fromkeys(clusters, str(round_ % 3)),
-                LDS={"l": "rds:r0"},
+                ECDS={"f": route()},
+                LDS={"l": "rds:r0 ecds:f"},
                 RDS={"r0": route()},
                 VHDS={f"r0/{host}": route() for host in "xyz" if chance.random() < 0.9},
             )
