@@ -111,6 +111,8 @@ def _about(key: Any) -> Ref | None:
             return Ref(GATEWAY_GROUP, "Gateway", *gateway)
         case StreamKey(gateway=gateway):
             return Ref(GATEWAY_GROUP, "Gateway", *gateway)
+        case ClusterKey(kind="Collector"):
+            return Ref(GATEWAY_GROUP, "Gateway", key.namespace, key.name)
         case ClusterKey(kind="Backend"):
             return Ref(OWN_GROUP, "Backend", key.namespace, key.name)
         case ClusterKey():

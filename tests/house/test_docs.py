@@ -45,6 +45,7 @@ NO_REASONS = {
     *("List",),  # a kind that is not read
     *("In", "NotIn", "Exists", "DoesNotExist"),  # operators of label selectors
     *("Rule", "Match"),  # what a route drops
+    *("Collector",),  # a destination that is no object
     *("Hostname",),  # a type of address
     *("Terminating",),  # how the API server is quoted
 }

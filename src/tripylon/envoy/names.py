@@ -72,6 +72,7 @@ def parse_virtual_host(name: str) -> HostKey | None:
 def cluster(key: ClusterKey) -> str:
     """`service/namespace/name/port` or `backend/namespace/name`, then the ways it is reached: a Cluster, its endpoints.
 
+    `collector/namespace/gateway` is where a gateway sends its spans.
     The ways are `/http2`, `/tcp` or `/udp`, `/tls`, and `/by/namespace/gateway` for one with its own certificate.
     """
     parts = [key.kind.lower(), key.namespace, key.name]
@@ -97,6 +98,8 @@ def parse_cluster(name: str) -> ClusterKey | None:
             key = ClusterKey("Backend", namespace, backend, 0, "http1")
         case ["xbackend", namespace, backend, *ways]:
             key = ClusterKey("XBackend", namespace, backend, 0, "http1")
+        case ["collector", namespace, gateway, *ways]:
+            key = ClusterKey("Collector", namespace, gateway, 0, "http1")
         case _:
             return None
     if ways[-3:-2] == ["by"]:

@@ -94,9 +94,14 @@ def _on_sds(read: Read, name: str, words: str) -> Iterator[Finding]:
     for tls in read.lookup(TLS_BY_SECRET, secret) if secret is not None else ():
         yield from _on_secret(read, tls, secret, words)
     clusters = read.lookup(CLUSTERS_BY_CLIENT, secret) if secret is not None else ()
-    for gateway in dict.fromkeys(shown.key.gateway for shown in clusters):
+    for gateway in dict.fromkeys(_shown_by(shown.key) for shown in clusters):
         if gateway is not None:
             yield _on_client(gateway, f"cannot use Secret `{secret}`", words)
+
+
+def _shown_by(key: ClusterKey) -> Name | None:
+    """The gateway whose own certificate a destination sees."""
+    return Name(key.namespace, key.name) if key.kind == "Collector" else key.gateway
 
 
 def _routes_of_cluster(read: Read, name: str) -> tuple[Ref, ...]:

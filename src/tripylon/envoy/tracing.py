@@ -1,7 +1,8 @@
 """What a gateway traces, by Envoy's OpenTelemetry tracer: a span for each request, sent to a collector by OTLP.
 
-The tracer is part of the connection manager, so a change of it drains the gateway's listeners. The invariant: who has
-begun a trace is told on to the backend (W3C `traceparent`), whether or not the request is traced here.
+The tracer is part of the connection manager, so a change of it drains the gateway's listeners; hence it names the
+collector by the gateway, and a collector that moves or breaks is another content of that cluster. The invariant: who
+has begun a trace is told on to the backend (W3C `traceparent`), whether or not the request is traced here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from types import MappingProxyType
 
 from tripylon.envoy import names
 from tripylon.envoy.source import duration
-from tripylon.model.plan import ClusterKey, TracingPlan
+from tripylon.model.plan import TracingPlan
 from tripylon.pb import pack
 from tripylon.pb.messages import (
     AlwaysOnSamplerConfig,
@@ -67,26 +68,20 @@ def tracing(plan: TracingPlan) -> HttpTracing:
 
 def _tracer(plan: TracingPlan) -> OpenTelemetryConfig:
     built = OpenTelemetryConfig(service_name=plan.service)
-    host = _host(plan.cluster)
     if plan.cluster.protocol == "http2":
         built.grpc_service.envoy_grpc.cluster_name = names.cluster(plan.cluster)
-        built.grpc_service.envoy_grpc.authority = host
+        built.grpc_service.envoy_grpc.authority = plan.authority
         built.grpc_service.timeout.CopyFrom(duration(_TIMEOUT_MS))
         for name, value in plan.headers:
             built.grpc_service.initial_metadata.append(HeaderValue(key=name.lower(), value=value))
     else:
-        built.http_service.http_uri.uri = f"http://{host}/v1/traces"
+        built.http_service.http_uri.uri = f"http://{plan.authority}/v1/traces"
         built.http_service.http_uri.cluster = names.cluster(plan.cluster)
         built.http_service.http_uri.timeout.CopyFrom(duration(_TIMEOUT_MS))
         for name, value in plan.headers:
             built.http_service.request_headers_to_add.add().header.CopyFrom(HeaderValue(key=name, value=value))
     built.sampler.CopyFrom(_sampler(plan))
     return built
-
-
-def _host(cluster: ClusterKey) -> str:
-    """What a collector sees as its own name."""
-    return f"{cluster.name}.{cluster.namespace}" + (f":{cluster.port}" if cluster.port else "")
 
 
 def _sampler(plan: TracingPlan) -> TypedExtensionConfig:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from tripylon.api.core import EndpointSlice, Service, ServicePort
 from tripylon.api.imports import IMPORT_GROUP, ServiceImport, ServiceImportPort
 from tripylon.api.own import Backend
@@ -22,7 +24,7 @@ from tripylon.model.backend_tls import backend_tls, other_names
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES
 from tripylon.model.cluster_plans import BackendTls, ClusterPlan, Endpoint, EndpointsPlan
 from tripylon.model.plan import ClusterKey, Protocol, RoutePlan
-from tripylon.model.route_plans import LISTENERS_BY_CLUSTER, ROUTE_PLANS, TRACED_BY_CLUSTER
+from tripylon.model.route_plans import LISTENERS_BY_CLUSTER, ROUTE_PLANS, TRACED_BY_CLUSTER, TRACING
 from tripylon.model.slices import endpoints
 from tripylon.model.stream_plans import STREAMS_BY_CLUSTER
 from tripylon.model.traffic_policies import retry_budget
@@ -303,6 +305,11 @@ def _protocol(app_protocol: str, known: dict[str, Protocol]) -> Protocol | Fault
 
 def plan_cluster(read: Read, key: ClusterKey) -> Built[ClusterPlan, Finding] | None:
     """How one destination is reached."""
+    if key.kind == "Collector":
+        collector = _collector(read, key)
+        planned = plan_cluster(read, collector) if collector is not None else None
+        unreached = ClusterPlan(key, "endpoints")
+        return Built(replace(planned.value, key=key) if planned is not None and planned.value else unreached)
     if key.kind == "XBackend":
         plan = plan_x_backend(read, key)
         return Built(plan) if plan is not None else None
@@ -335,6 +342,12 @@ def plan_cluster(read: Read, key: ClusterKey) -> Built[ClusterPlan, Finding] | N
     return Built(ClusterPlan(key, "endpoints" if own is None else "listed", own))
 
 
+def _collector(read: Read, key: ClusterKey) -> ClusterKey | None:
+    """What a gateway's collector is now."""
+    tracing = read.get(TRACING, Name(key.namespace, key.name))
+    return tracing.collector if tracing is not None else None
+
+
 def _policy_tls(read: Read, key: ClusterKey, service: Service) -> BackendTls | None:
     """What the policy in force says of a port, with the certificate of the gateway that is to show one."""
     found = service_port(service, key.port)
@@ -353,6 +366,11 @@ def _policy_tls(read: Read, key: ClusterKey, service: Service) -> BackendTls | N
 
 def plan_endpoints(read: Read, key: ClusterKey) -> Built[EndpointsPlan, Finding] | None:
     """The addresses of one destination, sorted so that equal sets are equal plans."""
+    if key.kind == "Collector":
+        collector = _collector(read, key)
+        planned = plan_endpoints(read, collector) if collector is not None else None
+        there = planned.value.endpoints if planned is not None and planned.value is not None else ()
+        return Built(EndpointsPlan(key, there))
     if key.kind == "Backend":
         backend = read.get(BACKENDS, Name(key.namespace, key.name))
         hosts = _hosts(backend) if backend is not None else ()

@@ -38,7 +38,9 @@ class ClusterKey(NamedTuple):
     """One destination as a gateway reaches it. Two ways to speak to it are two clusters, so that a change from one to
     the other is made before the old one is broken, and no address is spoken to in the wrong way meanwhile."""
 
-    kind: Literal["Service", "ServiceImport", "Backend", "XBackend"]
+    kind: Literal["Service", "ServiceImport", "Backend", "XBackend", "Collector"]
+    """`Collector`: where the gateway of this name sends its spans, whatever that is, so that its listeners can name it
+    and stay as they are when it changes, or cannot be reached."""
     namespace: str
     name: str
     port: int
@@ -387,7 +389,11 @@ class TracingPlan(msgspec.Struct, frozen=True, gc=False):
     policy: Name
     """The XTelemetryPolicy that says so."""
     cluster: ClusterKey
-    """The collector, which takes OTLP by gRPC if HTTP/2 is spoken to it, else by HTTP."""
+    """The gateway's own name for the collector, which takes OTLP by gRPC if HTTP/2 is spoken to it, else by HTTP."""
+    collector: ClusterKey | None
+    """The collector; None: it cannot be reached, and spans are lost."""
+    authority: str
+    """What the collector sees as its own name."""
     headers: tuple[tuple[str, str], ...]
     """Headers that go with what is sent."""
     numerator: int

@@ -1,8 +1,9 @@
 """XTelemetryPolicy → what a Gateway tells about the requests it serves: traces (GEP-4768, experimental).
 
 One policy rules a Gateway: the oldest, then the first by namespace and name. The invariant: nothing of it is in the way
-of a request; where spans cannot be sent as asked there are none, which is told, and all requests are served. Whether a
-collector takes OTLP by gRPC or by HTTP is what its port says of itself: see `_speaks_http`.
+of a request; where spans cannot be sent as asked there are none, which is told, and all requests are served. What a
+Gateway's listeners hold follows from the policy and from whether its collector takes OTLP by gRPC or by HTTP, which is
+what its port says of itself (see `_speaks_http`): all else about a collector may change and break, and touches none.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from tripylon.api.meta import GATEWAY_GROUP
+from tripylon.api.refs import BackendObjectReference
 from tripylon.api.x_policies import Tracing, TracingAttribute, XTelemetryPolicy
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
-from tripylon.model.backends import Fault, import_port, resolve, service_port
+from tripylon.model.backends import PROTOCOLS_BY_TLS, Fault, import_port, resolve, service_port
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES, reached
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.plan import ClusterKey, SpanAttribute, TracingPlan
 from tripylon.model.policy_findings import about_policy
 from tripylon.model.route_plans import TRACING
-from tripylon.values import Built, Name
+from tripylon.model.x_backends import protocol_of
+from tripylon.values import Built, Name, Ref
 from tripylon.world.world import (
     BACKENDS,
     GATEWAYS,
@@ -120,11 +123,14 @@ def judge_gateway(read: Read, gateway: Name) -> Built[TracingPlan, Finding] | No
     findings = tuple(_conflict(policy, gateway, first.key) for policy in others)
     verdict = read.get(TELEMETRY_VERDICTS, first.key)
     plan = verdict.tracing if verdict is not None else None
-    cluster = reached(plan.cluster, read.get(CLIENT_CERTIFICATES, gateway)) if plan is not None else None
-    if plan is None or cluster is None:
+    if plan is None:
         return Built(None, findings)
+    collector = plan.collector
+    if collector is not None:
+        collector = reached(collector, read.get(CLIENT_CERTIFICATES, gateway))
+    cluster = plan.cluster._replace(namespace=gateway.namespace, name=gateway.name)
     service = plan.service or f"{gateway.name}.{gateway.namespace}"
-    return Built(replace(plan, cluster=cluster, service=service), findings)
+    return Built(replace(plan, cluster=cluster, collector=collector, service=service), findings)
 
 
 def _age(policy: XTelemetryPolicy) -> tuple[bool, str, Name]:
@@ -146,21 +152,12 @@ def _conflict(policy: XTelemetryPolicy, gateway: Name, winner: Name) -> Finding:
 def _tracing(read: Read, policy: XTelemetryPolicy, tracing: Tracing, findings: list[Finding]) -> TracingPlan | None:
     if tracing.provider is None:
         return None
-    field = "spec.tracing.provider.backendRef"
-    collector = _collector(read, policy, tracing)
+    ref = tracing.provider.backend_ref
+    target, port = Ref(ref.group, ref.kind, ref.namespace or policy.key.namespace, ref.name), ref.port or 0
+    by_http = _speaks_http(read, target, port)
+    collector = _collector(read, policy, ref, by_http=by_http)
     if isinstance(collector, Fault):
-        findings.append(
-            about_policy(
-                policy,
-                collector.reason,
-                collector.message,
-                f"{collector.hint}; until then nothing is traced",
-                field + collector.field,
-                condition="ResolvedRefs",
-                severity=collector.severity,
-            )
-        )
-        return None
+        findings.append(_unreachable(policy, collector))
     parents = tracing.parent_based_sampling
     kept = parents.sampling_rate if parents is not None and parents.mode == "Enabled" else None
     if kept is not None and kept.numerator < kept.denominator:
@@ -171,7 +168,9 @@ def _tracing(read: Read, policy: XTelemetryPolicy, tracing: Tracing, findings: l
     rate = tracing.sampling_rate
     return TracingPlan(
         policy=policy.key,
-        cluster=collector,
+        cluster=ClusterKey("Collector", "", "", 0, "http1" if by_http else "http2"),
+        collector=None if isinstance(collector, Fault) else collector,
+        authority=_authority(target, port),
         headers=tuple((each.name, each.value) for each in tracing.provider.headers),
         numerator=rate.numerator if rate is not None else 1,
         denominator=rate.denominator if rate is not None else 1,
@@ -203,37 +202,59 @@ def _attributes(
                 findings.append(about_policy(policy, "UnsupportedValue", what, hint, place, severity="warning"))
 
 
-def _collector(read: Read, policy: XTelemetryPolicy, tracing: Tracing) -> ClusterKey | Fault:
+def _collector(
+    read: Read, policy: XTelemetryPolicy, ref: BackendObjectReference, *, by_http: bool
+) -> ClusterKey | Fault:
     """The collector, as it is to be spoken to: OTLP by gRPC needs HTTP/2."""
-    assert tracing.provider is not None
-    ref = tracing.provider.backend_ref
     found = resolve(read, policy.ref, ref)
-    if isinstance(found, Fault) or found.protocol == "http2" or _speaks_http(read, found):
+    if isinstance(found, Fault) or by_http or found.protocol == "http2":
         return found
     return resolve(read, policy.ref, ref, grpc=True)
 
 
-def _speaks_http(read: Read, cluster: ClusterKey) -> bool:
-    """Whether a collector that does not say HTTP/2 takes OTLP by HTTP: it says so, or says nothing and has its port."""
-    name = Name(cluster.namespace, cluster.name)
-    stated, port = "", cluster.port
-    if cluster.kind == "Service" and (service := read.get(SERVICES, name)) is not None:
+def _authority(target: Ref, port: int) -> str:
+    """A Service's name in its cluster; the others have ports of their own."""
+    host = f"{target.name}.{target.namespace}"
+    return f"{host}:{port}" if target.kind in ("Service", "ServiceImport") else host
+
+
+def _speaks_http(read: Read, target: Ref, port: int) -> bool:
+    """Whether a collector takes OTLP by HTTP: it says so, or says nothing and has the port for it; else by gRPC.
+
+    Of one that is not there, nothing is known but its port.
+    """
+    name, stated, spoken = target.key, "", None
+    if target.kind == "Service" and (service := read.get(SERVICES, name)) is not None:
         found = service_port(service, port)
         stated = found.app_protocol if found is not None else ""
-    elif cluster.kind == "ServiceImport" and (imported := read.get(SERVICE_IMPORTS, name)) is not None:
+    elif target.kind == "ServiceImport" and (imported := read.get(SERVICE_IMPORTS, name)) is not None:
         offered = import_port(imported, port, "TCP")
         stated = offered.app_protocol if offered is not None else ""
-    elif cluster.kind == "XBackend" and (x_backend := read.get(X_BACKENDS, name)) is not None:
-        stated, port = x_backend.spec.protocol, x_backend.spec.port.number or 0
-    elif (backend := read.get(BACKENDS, name)) is not None and cluster.kind == "Backend":
+    elif target.kind == "XBackend" and (x_backend := read.get(X_BACKENDS, name)) is not None:
+        spoken = protocol_of(x_backend, None) if x_backend.spec.protocol else None
+        port = x_backend.spec.port.number or 0
+    elif target.kind == "Backend" and (backend := read.get(BACKENDS, name)) is not None:
         place = backend.spec.dns or backend.spec.static
         stated = place.app_protocol if place is not None else ""
         static = backend.spec.static.hosts if backend.spec.static is not None else ()
         port = backend.spec.dns.port if backend.spec.dns is not None else static[0].port if static else 0
-    return bool(stated) or port == _OTLP_HTTP_PORT
+    spoken = PROTOCOLS_BY_TLS.get(stated.lower()) if stated else spoken
+    return spoken == "http1" or (spoken is None and port == _OTLP_HTTP_PORT)
 
 
 # --- Findings --------------------------------------------------------------------------------------------------------
+
+
+def _unreachable(policy: XTelemetryPolicy, fault: Fault) -> Finding:
+    return about_policy(
+        policy,
+        fault.reason,
+        fault.message,
+        f"{fault.hint}; until then nothing is traced",
+        "spec.tracing.provider.backendRef" + fault.field,
+        condition="ResolvedRefs",
+        severity=fault.severity,
+    )
 
 
 def _target(index: int) -> str:
