@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -86,15 +86,15 @@ def intersect_hostnames(one: str, other: str) -> str | None:
     return None
 
 
-def wider_hostnames(hostname: str) -> Iterator[str]:
+def wider_hostnames(hostname: str) -> tuple[str, ...]:
     """`hostname` itself, every wildcard that covers it from the narrowest on, and the empty string for every host."""
-    yield hostname
-    rest = hostname.removeprefix("*.").partition(".")[2]
-    while rest:
-        yield f"*.{rest}"
-        rest = rest.partition(".")[2]
-    if hostname:
-        yield ""
+    return (hostname, *_wildcards(hostname.removeprefix("*.").partition(".")[2])) if hostname else ("",)
+
+
+@lru_cache(maxsize=4096)
+def _wildcards(domain: str) -> tuple[str, ...]:
+    """Everything that covers all names below a domain, from the narrowest on; hosts mostly have few domains."""
+    return (f"*.{domain}", *_wildcards(domain.partition(".")[2])) if domain else ("",)
 
 
 def hostname_specificity(hostname: str) -> tuple[int, int]:

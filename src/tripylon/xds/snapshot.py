@@ -6,6 +6,7 @@ restart of the control plane is sent nothing. Read `cache.py` next.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Literal
@@ -103,12 +104,15 @@ def parent(name: str) -> str:
 
 def _field(number: int, content: bytes) -> bytes:
     """One length-delimited protobuf field."""
-    length = len(content)
-    if length < 0x80:
-        return bytes((number << 3 | 2, length)) + content
+    return _head(number, len(content)) + content
+
+
+@lru_cache(maxsize=4096)
+def _head(number: int, length: int) -> bytes:
+    """Tag and length of a field."""
     head = bytearray((number << 3 | 2,))
     while length >= 0x80:
         head.append(length & 0x7F | 0x80)
         length >>= 7
     head.append(length)
-    return bytes(head) + content
+    return bytes(head)
