@@ -276,7 +276,7 @@ def model_options(settings: Settings) -> Options:
 def emit_options(settings: Settings) -> EmitOptions:
     """The settings that emission depends on."""
     access_log = "" if settings.access_log == "off" else settings.access_log
-    return EmitOptions(access_log=access_log, system_ca=system_ca())
+    return EmitOptions(access_log=access_log, route_layout=settings.route_layout, system_ca=system_ca())
 
 
 def system_ca() -> str:

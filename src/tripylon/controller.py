@@ -80,7 +80,9 @@ class Replica:
             reserved_ports=(ADMIN_PORT, READINESS_PORT, METRICS_PORT),
         )
         access_log = "" if settings.access_log == "off" else settings.access_log
-        emit_options = EmitOptions(access_log=access_log, system_ca=settings.proxy_ca)
+        emit_options = EmitOptions(
+            access_log=access_log, route_layout=settings.route_layout, system_ca=settings.proxy_ca
+        )
         self._engine = Engine(options, emit_options, on_applied=self._on_applied, on_proxies=self._on_proxies)
         self._watcher = Watcher(
             client,

@@ -109,27 +109,40 @@ class Changes:
         return bool(self.tables or self.subjects)
 
 
+class _Sizes:
+    """Who asked how many rows the groups of an index have: rows that only change do not concern them."""
+
+    __slots__ = ("readers",)
+
+    def __init__(self) -> None:
+        self.readers: dict[Any, _Bag] = {}
+
+
 class _Groups:
     """The state of one index: group → keys, group → cells that asked for it, nodes that are fed by it."""
 
-    __slots__ = ("feeds", "index", "members", "readers")
+    __slots__ = ("feeds", "index", "members", "readers", "sizes")
 
     def __init__(self, index: Index[Any, Any, Any]) -> None:
         self.index = index
         self.members: dict[Any, _Bag] = {}
         self.readers: dict[Any, _Bag] = {}
         self.feeds: list[_Node] = []
+        self.sizes = _Sizes()
 
     def moved(self, key: Any, old: Any, new: Any) -> None:
         """Re-files a row whose value changed (None: there was or is none) and marks whoever is concerned."""
         before = dict.fromkeys(self.index.keys(key, old)) if old is not None else _NO_GROUPS
         after = dict.fromkeys(self.index.keys(key, new)) if new is not None else _NO_GROUPS
         for group in before:
-            if group not in after and not _take(self.members, group, key):
-                self._appeared_or_went(group)
+            if group not in after:
+                _mark(self.sizes.readers.get(group))
+                if not _take(self.members, group, key):
+                    self._appeared_or_went(group)
             _mark(self.readers.get(group))
         for group in after:
             if group not in before:
+                _mark(self.sizes.readers.get(group))
                 if _add(self.members, group, key) == 1:
                     self._appeared_or_went(group)
                 _mark(self.readers.get(group))
@@ -224,7 +237,7 @@ def _take(bags: dict[Any, _Bag], name: Any, item: Any) -> int:
     return len(bag)
 
 
-def _questions(deps: tuple[Any, ...]) -> dict[tuple[_Node | _Groups, Any], None]:
+def _questions(deps: tuple[Any, ...]) -> dict[tuple[_Node | _Groups | _Sizes, Any], None]:
     """What was asked, each place and key once."""
     return dict.fromkeys(zip(deps[::2], deps[1::2], strict=True))
 
@@ -264,7 +277,7 @@ class _Tracker:
 
     def count(self, index: Index[G, K, V], group: G) -> int:
         groups = self._groups[index]
-        self.asked += groups, group
+        self.asked += groups.sizes, group
         return len(groups.members.get(group, _NO_KEYS))
 
 

@@ -16,6 +16,8 @@ import msgspec
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+RouteLayout = Literal["auto", "plain", "scoped"]
+"""How routing tables reach Envoy: whole, or with a scope for each hostname; `auto` counts hosts."""
 
 ADMIN_PORT = 9095
 DEFAULT_STATE = Path(".tripylon")
@@ -57,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     log_format: LogFormat = "text"
     access_log: str = "stdout"
     """`stdout`, `off`, or the path of a file: one JSON object for each request."""
+    route_layout: RouteLayout = "auto"
     envoy_binary: Path | None = None
     """The Envoy to run; None: the one that was installed with us."""
     drain_limit_s: float = 10.0
@@ -107,6 +110,7 @@ class ControllerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """File in the proxies' image with the certificate authorities that are trusted where nothing else is said."""
     access_log: str = "stdout"
     """`stdout`, `off`, or the path of a file in the proxies' pods."""
+    route_layout: RouteLayout = "auto"
 
 
 def processors() -> int:

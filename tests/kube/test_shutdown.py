@@ -65,6 +65,9 @@ def bootstrap(folder: Path, proxy: Proxy) -> dict[str, Any]:
     }
     address = {"socket_address": {"address": "127.0.0.1", "port_value": proxy.port}}
     chain = {"filters": [{"name": "http", "typed_config": config}]}
+    static["listeners"] = [
+        each for each in static["listeners"] if each["name"] != "tripylon-scopes"
+    ]  # they wait for xDS
     static["listeners"].append({"name": "x", "address": address, "filter_chains": [chain]})
     return made
 

@@ -29,10 +29,10 @@ from tripylon.pb.messages import DeltaDiscoveryRequest
 from tripylon.values import Name, Ref
 from tripylon.world.world import Reached, ReachedAddress
 from tripylon.xds.cache import Group, Session
-from tripylon.xds.snapshot import CDS, EDS, LDS, SRDS, TYPES, VHDS, parent
+from tripylon.xds.snapshot import CDS, EDS, LDS, SRDS, TYPES, VHDS
 
 OPTIONS = Options(standalone=False)
-EMIT_OPTIONS = EmitOptions(access_log="stdout", system_ca="/etc/ssl/certs/ca-certificates.crt")
+EMIT_OPTIONS = EmitOptions(access_log="stdout", route_layout="scoped", system_ca="/etc/ssl/certs/ca-certificates.crt")
 _AT_ONCE = 500
 
 
@@ -70,10 +70,8 @@ class Proxy:
         self._woken = True
 
     def _names(self, url: str) -> tuple[str, ...]:
-        if url in (CDS, LDS, VHDS):
+        if url in (CDS, LDS, SRDS, VHDS):
             return ()
-        if url == SRDS:
-            return tuple({f"{parent(name)}/*" for name in self._group.resources(url)})
         return tuple(self._group.resources(url))
 
     def _ask(self, url: str, names: Iterable[str] = (), nonce: str = "") -> None:

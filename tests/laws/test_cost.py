@@ -80,7 +80,7 @@ def graphs() -> tuple[tuple[Graph, Counter[str]], ...]:
 CHANGES: dict[str, tuple[Callable[[Graph], Any], dict[str, int]]] = {
     "a changed route": (
         lambda graph: tables.put(graph, route(7, "/new")),
-        {"route plans": 1, "host plans": 1, "virtual host resources": 1},
+        {"route plans": 1, "host plans": 1, "host resources": 1},
     ),
     "a moved endpoint": (
         lambda graph: tables.put(graph, slice_(7, "10.0.0.2")),
@@ -91,7 +91,8 @@ CHANGES: dict[str, tuple[Callable[[Graph], Any], dict[str, int]]] = {
         {
             "route plans": 1,
             "host plans": 1,
-            "virtual host resources": 1,
+            "layouts of route tables": 1,
+            "host resources": 1,
             "cluster plans": 1,
             "cluster resources": 1,
             "endpoint plans": 1,
@@ -100,7 +101,7 @@ CHANGES: dict[str, tuple[Callable[[Graph], Any], dict[str, int]]] = {
     ),
     "a route that goes": (
         lambda graph: tables.delete(graph, route(9, "/").ref),
-        {},
+        {"layouts of route tables": 1},
     ),
     "a Service that nobody uses": (
         lambda graph: tables.put(graph, make("Service", "b", "idle", spec={"ports": [{"port": 80}]})),

@@ -28,7 +28,7 @@ from tests.live.xds_rig import (
 
 from tripylon.pb import pack
 from tripylon.xds.events import Rejected
-from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_resource
+from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, SRDS, VHDS, Resource, make_resource
 
 pytestmark = pytest.mark.live
 
@@ -239,9 +239,10 @@ async def test_a_new_control_plane_sends_nothing_again(site: Rig) -> None:
     await live(site, host(RC, "b.example", answer=201))
     same = content_of(site)
     await replace_control_plane(site, same)
-    reopened = {said.url: said.known for said in site.wire[-5:]}
-    assert reopened.keys() == {CDS, EDS, LDS, RDS, VHDS}
-    assert reopened == {url: {name: r.version for name, r in same[url].items() if r} for url in reopened}
+    reopened = {said.url: said.known for said in site.wire[-6:]}
+    assert reopened.keys() == {CDS, EDS, LDS, RDS, SRDS, VHDS}
+    had = {url: {name: r.version for name, r in same.get(url, {}).items() if r} for url in reopened}
+    assert reopened == had
     assert (site.group.counters.resources, site.group.counters.removals) == (0, 0)
     assert await site.get("a.example") == 200
 

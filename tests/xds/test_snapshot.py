@@ -27,10 +27,10 @@ def test_type_urls_are_those_of_the_messages() -> None:
         ClusterLoadAssignment,
         Secret,
         TypedExtensionConfig,
+        ScopedRouteConfiguration,
         Listener,
         RouteConfiguration,
         VirtualHost,
-        ScopedRouteConfiguration,
     )
     assert [kind.url for kind in TYPES] == [type_url(message) for message in messages]
 
@@ -62,5 +62,5 @@ def test_parent(name: str, above: str) -> None:
 
 def test_order_sends_what_is_referred_to_first() -> None:
     order = [kind.url for kind in TYPES]
-    for earlier, later in ((CDS, EDS), (EDS, SDS), (SDS, LDS), (LDS, RDS), (RDS, VHDS), (VHDS, SRDS)):
+    for earlier, later in ((CDS, EDS), (EDS, SDS), (SDS, SRDS), (SRDS, LDS), (LDS, RDS), (RDS, VHDS)):
         assert order.index(earlier) < order.index(later)

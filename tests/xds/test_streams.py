@@ -319,19 +319,46 @@ def test_secrets_go_out_with_the_cluster_that_names_them(group: Group, clock: Cl
     assert script.pass_time(5) == [("CDS", (), ("c",)), ("EDS", (), ("c",)), ("SDS", (), ("s",))]
 
 
-def test_scopes_by_collection(clock: Clock) -> None:
+def test_scopes_are_sent_to_whoever_wants_all(clock: Clock) -> None:
     group = Group()
-    one, other = "xdstp://x/scopes/one/", "xdstp://x/scopes/other/"
-    group.publish(flight(SRDS={one + "a": "1", other + "a": "1"}))
     script = Script(group, clock)
-    assert script.say("SRDS", one + "*") == [("SRDS", (one + "a",), ())]
+    assert script.say("SRDS") == [("SRDS", (), ())]
     script.ack("SRDS")
-    assert script.say("SRDS", other + "*") == [("SRDS", (other + "a",), ())]
+    group.publish(flight(LDS={"l": "1"}, SRDS={"t|*": "1", "t|a": "1", "t|b": "1"}))
+    script.say("LDS")
+    assert script.sent() == []
+    script.ack("LDS")
     script.ack("SRDS")
-    assert script.say("SRDS", "xdstp://x/scopes/none/*") == [("SRDS", (), ("xdstp://x/scopes/none/",))]
+    group.publish(flight(SRDS={"t|a": None, "t|b": "2"}))
+    assert script.sent() == [("SRDS", ("t|b",), ("t|a",))]
+
+
+def test_scopes_outlive_their_table(clock: Clock) -> None:
+    group = Group(grace_s=5, linger_s=60)
+    group.publish(flight(LDS={"l": "1"}, SRDS={"t|*": "1", "t|a": "1", "u|*": "1"}))
+    script = Script(group, clock)
+    script.say("SRDS")
+    script.say("LDS")
     script.ack("SRDS")
-    group.publish(flight(SRDS={one + "b": "1", "elsewhere": "1"}))
-    assert script.sent() == [("SRDS", (one + "b",), ())]
+    script.ack("LDS")
+    group.publish(flight(LDS={"l": "2"}, SRDS={"t|*": None, "t|a": None}))
+    assert script.sent() == [("LDS", ("l",), ())]
+    assert script.pass_time(300) == []  # the proxy may still have the listener of before
+    script.ack("LDS")
+    assert script.pass_time(59) == []
+    assert script.pass_time(2) == [("SRDS", (), ("t|*", "t|a"))]
+
+
+def test_a_table_that_comes_back_has_no_scopes_of_before(clock: Clock) -> None:
+    group = Group(linger_s=60)
+    group.publish(flight(SRDS={"t|*": "1", "t|a": "1", "t|b": "1"}))
+    script = Script(group, clock)
+    script.say("SRDS")
+    script.ack("SRDS")
+    group.publish(flight(SRDS={"t|*": None, "t|a": None, "t|b": None}))
+    assert script.pass_time(10) == []
+    group.publish(flight(SRDS={"t|*": "1", "t|a": "1"}))
+    assert script.sent() == [("SRDS", (), ("t|b",))]
 
 
 LANE = {**SITE, "LDS": {"l": "rds:rc ecds:f"}, "ECDS": {"f": "cds:a"}}

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tripylon.cli.options import Logging, address
-from tripylon.cli.run import access_log_place
+from tripylon.cli.run import RouteLayoutFlag, access_log_place
 from tripylon.settings import ControllerSettings
 
 _DEFAULTS = ControllerSettings()
@@ -54,6 +54,7 @@ def controller(
         _DEFAULTS.proxy_ca
     ),
     access_log: Annotated[str, Parameter(help="Where proxies log requests: `stdout`, a file, or `off`.")] = "stdout",
+    route_layout: RouteLayoutFlag = "auto",
     logging: Logging = _LOGGING,
 ) -> int:
     """Serve the Gateways of a Kubernetes cluster: one replica of any number.
@@ -86,6 +87,7 @@ def controller(
         proxy_pull_policy=proxy_pull_policy,
         proxy_ca=proxy_ca,
         access_log=access_log_place(access_log),
+        route_layout=route_layout,
     )
     return asyncio.run(root.run(settings))
 

@@ -54,8 +54,9 @@ def configuration(offline: Offline, gateway: Name) -> Sections:
     from tripylon.envoy.plain import plain
     from tripylon.model.gateways import GATEWAY_PLANS
     from tripylon.model.hosts import HOSTS
+    from tripylon.model.plan import HostKey
     from tripylon.model.tls import GATEWAY_TLS
-    from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS
+    from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, SRDS, VHDS
 
     graph = offline.graph
     plan, tls = graph.get(GATEWAY_PLANS, gateway), graph.get(GATEWAY_TLS, gateway)
@@ -65,10 +66,12 @@ def configuration(offline: Offline, gateway: Name) -> Sections:
     usable = [listener for listener in (plan.listeners if plan else ()) if listener.usable]
     addresses = plan.addresses if plan else ()
     sockets = {(each.port, address, each.protocol == "UDP") for each in usable for address in addresses}
+    tables = {each.table(gateway) for each in usable if each.http}
     wanted = {
         "listeners": (LDS, {names.listener(gateway, *socket) for socket in sockets}),
-        "routeConfigurations": (RDS, {names.route_table(each.table(gateway)) for each in usable if each.http}),
+        "routeConfigurations": (RDS, set(map(names.route_table, tables))),
         "virtualHosts": (VHDS, {names.virtual_host(key) for key in hosts}),
+        "scopes": (SRDS, {names.scope(key) for key in (*hosts, *(HostKey(table, "") for table in tables))}),
         "clusters": (CDS, clusters),
         "endpoints": (EDS, clusters),
         "secrets": (SDS, {names.secret(name) for name in secrets}),

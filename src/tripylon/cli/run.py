@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from tripylon.cli import UsageError
 from tripylon.cli.options import EnvoyBinary, Logging, Paths, address, existing, use_envoy
 from tripylon.errors import StartError
-from tripylon.settings import ADMIN_PORT, DEFAULT_STATE, Address, Settings
+from tripylon.settings import ADMIN_PORT, DEFAULT_STATE, Address, RouteLayout, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,9 @@ State = Annotated[Path, Parameter(help="Folder for sockets and what is kept betw
 Concurrency = Annotated[int, Parameter(help="Worker threads of Envoy; 0: one for each processor.")]
 AccessLog = Annotated[str, Parameter(help="Where each request is logged as JSON: `stdout`, a file, or `off`.")]
 DrainLimit = Annotated[float, Parameter(help="Seconds that running requests may go on when the gateway is stopped.")]
+RouteLayoutFlag = Annotated[
+    RouteLayout, Parameter(help="How routes are sent to Envoy: `scoped` is fast with many hosts; `auto` counts them.")
+]
 DEFAULT_ADMIN = f"127.0.0.1:{ADMIN_PORT}"
 DEFAULT_LOGGING = Logging()
 
@@ -38,6 +41,7 @@ def run(
     state: State = DEFAULT_STATE,
     concurrency: Concurrency = 0,
     access_log: AccessLog = "stdout",
+    route_layout: RouteLayoutFlag = "auto",
     drain_limit: DrainLimit = 10.0,
     envoy_binary: EnvoyBinary = None,
     logging: Logging = DEFAULT_LOGGING,
@@ -57,6 +61,7 @@ def run(
         log_level=logging.log_level,
         log_format=logging.log_format,
         access_log=access_log_place(access_log),
+        route_layout=route_layout,
         drain_limit_s=at_least(0, drain_limit, flag="--drain-limit"),
     )
     return start(settings)

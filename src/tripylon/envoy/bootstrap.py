@@ -13,6 +13,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from tripylon.envoy import scopes
+
 Json = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
 
 Endpoint = str | tuple[str, int]
@@ -114,7 +116,7 @@ def assemble(
         "node": node,
         "admin": {"address": address(admin, mode=0o600)},
         "dynamic_resources": _dynamic_resources(),
-        "static_resources": {"clusters": list(clusters)},
+        "static_resources": {"clusters": list(clusters), "listeners": [scopes.anchor()]},
         "overload_manager": _overload_manager(limits),
         # Envoy's own flush walks all series every five seconds on the thread that applies configuration.
         "stats_flush_on_admin": True,

@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
+from tripylon.envoy import scopes
 from tripylon.envoy.bootstrap import DEFAULT_LIMITS, Endpoint, Json, Limits, address, ads_source, assemble
 from tripylon.values import is_address
 
@@ -80,6 +81,7 @@ def bootstrap_kubernetes(
     static: dict[str, Json] = {
         "clusters": list(clusters),
         "listeners": [
+            scopes.anchor(),
             _listener("readiness", (pod.bind, pod.readiness_port), _pages({"/ready": "/ready"})),
             _listener("metrics", (pod.bind, pod.metrics_port), _pages({"/metrics": _METRICS, _METRICS: _METRICS})),
             # Whoever ends the pod goes on asking when all other connections are told to go.

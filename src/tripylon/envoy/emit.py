@@ -7,10 +7,10 @@ host. The invariant: same plan, same bytes. `TABLES` says which tables hold whic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tripylon.api.meta import GATEWAY_GROUP
-from tripylon.envoy import clusters, listeners, names, routes, secrets, streams
+from tripylon.envoy import clusters, listeners, names, routes, scopes, secrets, streams
 from tripylon.envoy.listeners import ListenerKey
 from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import to_bytes
@@ -23,12 +23,13 @@ from tripylon.model.cluster_plans import ClusterPlan
 from tripylon.model.frontend_tls import CLIENT_AUTHORITIES
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.plan import ClusterKey, FrontendKey, GatewayPlan, HostKey, RouteTable
+from tripylon.model.plan import ClusterKey, FrontendKey, GatewayPlan, HostKey, HostPlan, RouteTable
 from tripylon.model.route_plans import TRACING
 from tripylon.model.stream_plans import SESSIONS, STREAMS, STREAMS_BY_SOCKET, StreamKey
 from tripylon.model.tls import CERTIFICATES, GATEWAY_TLS, TLS_BY_SECRET
+from tripylon.pb.messages import VirtualHost
 from tripylon.values import Built, Name, Ref
-from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource, make_resource
+from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, SRDS, VHDS, Resource, make_resource
 
 CLUSTER_RESOURCES: Table[ClusterKey, Resource] = Table("cluster resources")
 ENDPOINT_RESOURCES: Table[ClusterKey, Resource] = Table("endpoint resources")
@@ -39,7 +40,14 @@ SESSION_RESOURCES: Table[StreamKey, Resource] = Table("session cluster resources
 SESSION_ENDPOINT_RESOURCES: Table[StreamKey, Resource] = Table("session endpoint resources")
 LISTENER_RESOURCES: Table[ListenerKey, Resource] = Table("listener resources")
 ROUTE_RESOURCES: Table[RouteTable, Resource] = Table("route configuration resources")
-HOST_RESOURCES: Table[HostKey, Resource] = Table("virtual host resources")
+HOST_RESOURCES: Table[HostKey, Resource] = Table("host resources")
+"""A virtual host of a plain table, or the scope of an exact hostname of a scoped one."""
+FALLBACK_HOSTS: Table[HostKey, bytes] = Table("hosts of fallback scopes")
+"""Serialised virtual hosts, of the wildcard hostnames of scoped tables and for all other hostnames."""
+FALLBACK_RESOURCES: Table[RouteTable, Resource] = Table("fallback scope resources")
+Layout = Literal["plain", "scoped"]
+LAYOUTS: Table[RouteTable, Layout] = Table("layouts of route tables")
+"""How a routing table that some Listener refers to reaches Envoy."""
 
 
 def _sockets(name: Name, plan: GatewayPlan) -> Iterator[ListenerKey]:
@@ -57,16 +65,37 @@ def _tables(name: Name, plan: GatewayPlan) -> Iterator[RouteTable]:
 GATEWAYS_BY_SOCKET: Index[ListenerKey, Name, GatewayPlan] = Index("gateways by socket", GATEWAY_PLANS, _sockets)
 GATEWAYS_BY_TABLE: Index[RouteTable, Name, GatewayPlan] = Index("gateways by route table", GATEWAY_PLANS, _tables)
 
-INDEXES: tuple[Index[Any, Any, Any], ...] = (GATEWAYS_BY_SOCKET, GATEWAYS_BY_TABLE)
+
+def _exact(key: HostKey, _: HostPlan) -> tuple[RouteTable, ...]:
+    return (key.table,) if scopes.has_scope(key) else ()
+
+
+def _wide(key: HostKey, _: HostPlan) -> tuple[HostKey, ...]:
+    return () if scopes.has_scope(key) else (key,)
+
+
+EXACT_HOSTS: Index[RouteTable, HostKey, HostPlan] = Index("exact hosts by route table", HOSTS, _exact)
+WIDE_HOSTS: Index[HostKey, HostKey, HostPlan] = Index("wildcard hosts", HOSTS, _wide)
+FALLBACKS: Index[RouteTable, HostKey, bytes] = Index(
+    "hosts of fallback scopes by route table", FALLBACK_HOSTS, lambda key, _: (key.table,)
+)
+
+INDEXES: tuple[Index[Any, Any, Any], ...] = (
+    GATEWAYS_BY_SOCKET,
+    GATEWAYS_BY_TABLE,
+    EXACT_HOSTS,
+    WIDE_HOSTS,
+    FALLBACKS,
+)
 
 
 class Emitted(NamedTuple):
-    """A table of resources."""
+    """A table of resources; one whose rows may be of two types stands here for each, with names that differ."""
 
     url: str
     table: Table[Any, Resource]
     name: Callable[[Any], str]
-    """The name of the resource of a row, also when it went."""
+    """The name that the resource of a row has if it is of this type, also when it went."""
 
 
 TABLES: tuple[Emitted, ...] = (
@@ -80,6 +109,8 @@ TABLES: tuple[Emitted, ...] = (
     Emitted(LDS, LISTENER_RESOURCES, lambda key: names.listener(*key)),
     Emitted(RDS, ROUTE_RESOURCES, names.route_table),
     Emitted(VHDS, HOST_RESOURCES, names.virtual_host),
+    Emitted(SRDS, HOST_RESOURCES, names.scope),
+    Emitted(SRDS, FALLBACK_RESOURCES, lambda table: names.scope(HostKey(table, ""))),
 )
 """Every table of resources; the same type may come from several."""
 
@@ -102,8 +133,17 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
             return None
         streamed = read.lookup(STREAMS_BY_SOCKET, (key.gateway, key.port, key.udp))
         presented, traced = tls.listeners if tls is not None else (), read.get(TRACING, key.gateway)
-        built = listeners.listener(key, gateway, presented, streamed, traced, options)
+        scoped = any(
+            read.get(LAYOUTS, RouteTable(key.gateway, key.port, secure)) == "scoped" for secure in (False, True)
+        )
+        built = listeners.listener(key, gateway, presented, streamed, traced, options, scoped=scoped)
         return Built(make_resource(LDS, names.listener(*key), to_bytes(built))) if built is not None else None
+
+    def layout(read: Read, table: RouteTable) -> Built[Layout, Finding] | None:
+        gateway, tls = read.get(GATEWAY_PLANS, table.gateway), read.get(GATEWAY_TLS, table.gateway)
+        if gateway is None or not listeners.serves(gateway, tls.listeners if tls is not None else (), table):
+            return None
+        return Built("scoped" if scopes.is_scoped(options.route_layout, read.count(EXACT_HOSTS, table)) else "plain")
 
     return (
         Derive(CLUSTER_RESOURCES, (CLUSTERS,), cluster),
@@ -113,9 +153,12 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
         Derive(CLIENT_AUTHORITY_RESOURCES, (CLIENT_AUTHORITIES,), _client_authorities),
         Derive(SESSION_RESOURCES, (SESSIONS,), _sessions_cluster),
         Derive(SESSION_ENDPOINT_RESOURCES, (SESSIONS,), _sessions_endpoints),
+        Derive(LAYOUTS, (GATEWAYS_BY_TABLE,), layout),
         Derive(LISTENER_RESOURCES, (GATEWAYS_BY_SOCKET,), listener),
         Derive(ROUTE_RESOURCES, (GATEWAYS_BY_TABLE,), _route_configuration),
-        Derive(HOST_RESOURCES, (HOSTS,), _virtual_host),
+        Derive(HOST_RESOURCES, (HOSTS,), _host),
+        Derive(FALLBACK_HOSTS, (WIDE_HOSTS,), _fallback_host),
+        Derive(FALLBACK_RESOURCES, (GATEWAYS_BY_TABLE,), _fallback),
     )
 
 
@@ -137,21 +180,26 @@ def _untrusted(plan: ClusterPlan) -> Finding:
 def changed(graph: Graph, changes: Changes) -> dict[str, dict[str, Resource | None]]:
     """What a flush changed, by type URL and name; None: the resource went."""
     found: dict[str, dict[str, Resource | None]] = {}
-    for url, table, name in TABLES:
-        if keys := changes.keys(table):
-            named = found.setdefault(url, {})
-            for key in keys:
-                resource = graph.get(table, key)
-                named[resource.name if resource is not None else name(key)] = resource
+    for emitted in TABLES:
+        if keys := changes.keys(emitted.table):
+            found.setdefault(emitted.url, {}).update(named(graph, emitted, key) for key in keys)
     return found
+
+
+def named(graph: Graph, emitted: Emitted, key: Any) -> tuple[str, Resource | None]:
+    """The name that a row of a table has as a resource of this type, and the resource; None: there is none."""
+    name, resource = emitted.name(key), graph.get(emitted.table, key)
+    return name, resource if resource is not None and resource.name == name else None
 
 
 def everything(graph: Graph) -> dict[str, dict[str, Resource]]:
     """All resources, by type URL and name, sorted by name."""
     found: dict[str, dict[str, Resource]] = {}
-    for url, table, _ in TABLES:
-        found.setdefault(url, {}).update({resource.name: resource for resource in graph.rows(table).values()})
-    return {url: dict(sorted(named.items())) for url, named in found.items()}
+    for emitted in TABLES:
+        rows = graph.rows(emitted.table).items()
+        of_type = {row.name: row for key, row in rows if row.name == emitted.name(key)}
+        found.setdefault(emitted.url, {}).update(of_type)
+    return {url: dict(sorted(by_name.items())) for url, by_name in found.items()}
 
 
 def _endpoints(read: Read, key: ClusterKey) -> Built[Resource, Finding] | None:
@@ -206,15 +254,38 @@ def _authorities(read: Read, name: Name) -> Built[Resource, Finding] | None:
 
 
 def _route_configuration(read: Read, table: RouteTable) -> Built[Resource, Finding] | None:
-    gateway, tls = read.get(GATEWAY_PLANS, table.gateway), read.get(GATEWAY_TLS, table.gateway)
-    if gateway is None or not listeners.serves(gateway, tls.listeners if tls is not None else (), table):
+    if read.get(LAYOUTS, table) != "plain":
         return None
     return Built(make_resource(RDS, names.route_table(table), to_bytes(routes.route_configuration(table))))
 
 
-def _virtual_host(read: Read, key: HostKey) -> Built[Resource, Finding] | None:
+def _host(read: Read, key: HostKey) -> Built[Resource, Finding] | None:
+    layout = read.get(LAYOUTS, key.table)
+    if layout is None or (layout == "scoped" and not scopes.has_scope(key)):
+        return None
+    host = _virtual_host(read, key, scoped=layout == "scoped")
+    if host is None:
+        return None
+    if layout == "scoped":
+        return Built(make_resource(SRDS, names.scope(key), to_bytes(scopes.exact_scope(key, host))))
+    return Built(make_resource(VHDS, names.virtual_host(key), to_bytes(host)))
+
+
+def _fallback_host(read: Read, key: HostKey) -> Built[bytes, Finding] | None:
+    host = _virtual_host(read, key, scoped=False) if read.get(LAYOUTS, key.table) == "scoped" else None
+    return Built(to_bytes(host)) if host is not None else None
+
+
+def _fallback(read: Read, table: RouteTable) -> Built[Resource, Finding] | None:
+    if read.get(LAYOUTS, table) != "scoped":
+        return None
+    hosts = sorted(read.lookup(FALLBACKS, table))
+    return Built(make_resource(SRDS, names.scope(HostKey(table, "")), to_bytes(scopes.fallback_scope(table, hosts))))
+
+
+def _virtual_host(read: Read, key: HostKey, *, scoped: bool) -> VirtualHost | None:
     plan = read.get(HOSTS, key)
-    if plan is None or read.get(ROUTE_RESOURCES, key.table) is None:
+    if plan is None:
         return None
     reached = host_reached(plan, read.get(CLIENT_CERTIFICATES, key.table.gateway))
-    return Built(make_resource(VHDS, names.virtual_host(key), to_bytes(routes.virtual_host(reached))))
+    return routes.virtual_host(reached, scoped=scoped)

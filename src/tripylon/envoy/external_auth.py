@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tripylon.envoy import names
+from tripylon.envoy import names, scopes
 from tripylon.envoy.source import duration
 from tripylon.model.external_auth import MOST_SERVICES_OF_A_LISTENER, MOST_SERVICES_OF_A_PLACE
 from tripylon.model.plan import AuthService
@@ -35,7 +35,8 @@ LISTENER_SLOTS = tuple(f"{_LISTENER}.{place}" for place in range(MOST_SERVICES_O
 _TIMEOUT_MS = 2_000
 """How long a service may take; then the request is refused."""
 _NOT_TO_BE_CHANGED = (
-    "host|:.*|connection|content-length|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade|date|server"
+    "host|:.*|connection|content-length|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade|date|server|"
+    "x-tripylon-.*"
 )
 """What an answer says of itself, or where a request goes; none of it is copied into the request."""
 
@@ -93,6 +94,7 @@ def _filter(service: AuthService) -> ExtAuthz:
     built = ExtAuthz(validate_mutations=True)
     rules = built.decoder_header_mutation_rules
     rules.disallow_expression.regex = f"(?i)({_NOT_TO_BE_CHANGED})"
+    built.disallowed_headers.patterns.append(StringMatcher(exact=scopes.HEADER))
     for name in service.asked_headers:
         built.allowed_headers.patterns.append(StringMatcher(exact=name, ignore_case=True))
     if service.max_body_bytes:

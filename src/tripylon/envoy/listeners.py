@@ -3,14 +3,14 @@ for those of TLS, TCP and UDP listeners.
 
 An address that cannot be bound takes no other with it, and gateways may exchange their addresses. The invariant:
 nothing in here changes unless a Gateway's listeners do, since Envoy drains a listener that changes. Hence routes come
-by RDS and VHDS, certificates by SDS, and names and stat prefixes are stable.
+by RDS and VHDS, or by SRDS if there are many hosts, certificates by SDS, and names and stat prefixes are stable.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from tripylon.envoy import cors, external_auth, names, sessions, streams, taken_by, tracing
+from tripylon.envoy import cors, external_auth, names, scopes, sessions, streams, taken_by, tracing
 from tripylon.envoy.access_log import access_log
 from tripylon.envoy.downstream_tls import HANDSHAKE_TIMEOUT_MS, terminate
 from tripylon.envoy.options import EmitOptions
@@ -53,8 +53,13 @@ def listener(
     streamed: tuple[StreamPlan, ...],
     traced: TracingPlan | None,
     options: EmitOptions,
+    *,
+    scoped: bool,
 ) -> Listener | None:
-    """The Listener of one address and port; None while none of its Gateway listeners can be served."""
+    """The Listener of one address and port; None while none of its Gateway listeners can be served.
+
+    `scoped` says whether the routes of its HTTP or HTTPS listeners come as scopes.
+    """
     served = sorted(
         (
             each
@@ -70,13 +75,14 @@ def listener(
     built.address.socket_address.CopyFrom(SocketAddress(address=key.address, port_value=key.port))
     match served[0].protocol:
         case "HTTP":
-            _add_manager(built.filter_chains.add(), RouteTable(key.gateway, key.port, secure=False), traced, options)
+            table = RouteTable(key.gateway, key.port, secure=False)
+            _add_manager(built.filter_chains.add(), table, traced, options, scoped=scoped)
         case "TCP":
             built.filter_chains.append(streams.tcp_chain(key.gateway, served[0], streamed, options))
         case "UDP":
             streams.add_sessions(built, StreamKey(key.gateway, key.port, "UDP", served[0].id, ""), options)
         case _:
-            _add_secured(built, served, key, tls, streamed, traced, options)
+            _add_secured(built, served, key, tls, streamed, traced, options, scoped=scoped)
             return built if built.filter_chains else None
     return built
 
@@ -89,6 +95,8 @@ def _add_secured(
     streamed: tuple[StreamPlan, ...],
     traced: TracingPlan | None,
     options: EmitOptions,
+    *,
+    scoped: bool,
 ) -> None:
     """A filter chain for each name that an HTTPS or TLS listener serves; the name that a client asks for chooses.
 
@@ -99,7 +107,7 @@ def _add_secured(
     passing = any(each.protocol == "TLS" for each in served)
     for each in served if ready else ():
         if each.protocol == "HTTPS" and each in ready:
-            _add_https(built.filter_chains.add(), key, each, presented[each.id], traced, options)
+            _add_https(built.filter_chains.add(), key, each, presented[each.id], traced, options, scoped=scoped)
         elif passing:
             chains = streams.tls_chains(key.gateway, each, presented.get(each.id), streamed, options)
             built.filter_chains.extend(chains)
@@ -130,17 +138,25 @@ def _add_https(
     tls: TlsPlan,
     traced: TracingPlan | None,
     options: EmitOptions,
+    *,
+    scoped: bool,
 ) -> None:
     chain.name = plan.id
     if plan.hostname:
         chain.filter_chain_match.server_names.append(plan.hostname)
     terminate(chain, tls, alpn=("h2", "http/1.1"))
     taken_by.note(chain, plan.id)
-    _add_manager(chain, plan.table(key.gateway), traced, options, listener=plan.id)
+    _add_manager(chain, plan.table(key.gateway), traced, options, listener=plan.id, scoped=scoped)
 
 
 def _add_manager(
-    chain: FilterChain, table: RouteTable, traced: TracingPlan | None, options: EmitOptions, *, listener: str = ""
+    chain: FilterChain,
+    table: RouteTable,
+    traced: TracingPlan | None,
+    options: EmitOptions,
+    *,
+    listener: str = "",
+    scoped: bool,
 ) -> None:
     """The connection manager: what is the same for every request of a chain; `listener` is whose, if it has several."""
     manager = HttpConnectionManager(
@@ -167,6 +183,8 @@ def _add_manager(
     router = manager.http_filters.add()
     router.name = "envoy.filters.http.router"
     router.typed_config.CopyFrom(pack(Router()))
+    if scoped:
+        scopes.use(manager, table)
     if traced is not None:
         manager.tracing.CopyFrom(tracing.tracing(traced))
     if options.access_log:

@@ -27,6 +27,14 @@ def virtual_host(key: HostKey) -> str:
     return f"{route_table(key.table)}/{key.hostname or '*'}"
 
 
+def scope(key: HostKey) -> str:
+    """The route table's name, a bar and the hostname: the scope of an exact hostname, which is its key, too.
+
+    `*` stands for all hosts that have no scope of their own. Neither tables nor hostnames hold a bar.
+    """
+    return f"{route_table(key.table)}|{key.hostname or '*'}"
+
+
 def listener(gateway: Name, port: int, address: str, udp: bool = False) -> str:
     """`namespace/gateway/port/address`, with `/udp` for one of datagrams: a Listener."""
     return f"{gateway}/{port}/{address}" + ("/udp" if udp else "")
@@ -67,6 +75,13 @@ def parse_virtual_host(name: str) -> HostKey | None:
     head, _, hostname = name.rpartition("/")
     table = parse_route_table(head)
     return HostKey(table, "" if hostname == "*" else hostname) if table is not None else None
+
+
+def parse_scope(name: str) -> HostKey | None:
+    """The host of a scope's name, without a hostname for that of all others; None when it is none of ours."""
+    head, _, hostname = name.partition("|")
+    table = parse_route_table(head)
+    return HostKey(table, "" if hostname == "*" else hostname) if table is not None and hostname else None
 
 
 def cluster(key: ClusterKey) -> str:

@@ -16,12 +16,12 @@ from tripylon.findings import Finding
 from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
 from tripylon.model.backends import CLUSTERS
 from tripylon.model.cluster_plans import BackendTls, ClusterPlan
-from tripylon.model.plan import ClusterKey, GatewayTls, ListenerAuth, RoutePlan, TracingPlan
+from tripylon.model.plan import ClusterKey, GatewayTls, HostKey, ListenerAuth, RoutePlan, RouteTable, TracingPlan
 from tripylon.model.route_plans import LISTENER_AUTH, ROUTE_PLANS, TRACING
 from tripylon.model.stream_plans import STREAMS, StreamKey, StreamPlan
 from tripylon.model.tls import GATEWAY_TLS
 from tripylon.values import Built, Name, Ref
-from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, VHDS, Resource
+from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, SRDS, VHDS, Resource
 
 
 class Placed(NamedTuple):
@@ -147,8 +147,12 @@ def changed(graph: Graph, changes: Changes) -> dict[Name, Named]:
     for url, sessions in ((CDS, emit.SESSION_RESOURCES), (EDS, emit.SESSION_ENDPOINT_RESOURCES)):
         for stream in changes.keys(sessions):
             note(stream.gateway, url, names.stream(stream), graph.get(sessions, stream))
-    for routes in changes.keys(emit.ROUTE_RESOURCES):
-        note(routes.gateway, RDS, names.route_table(routes), graph.get(emit.ROUTE_RESOURCES, routes))
-    for host in changes.keys(emit.HOST_RESOURCES):
-        note(host.table.gateway, VHDS, names.virtual_host(host), graph.get(emit.HOST_RESOURCES, host))
+    for emitted in emit.TABLES:
+        if emitted.url in (RDS, VHDS, SRDS):
+            for row in changes.keys(emitted.table):
+                note(_table(row).gateway, emitted.url, *emit.named(graph, emitted, row))
     return found
+
+
+def _table(row: HostKey | RouteTable) -> RouteTable:
+    return row.table if isinstance(row, HostKey) else row

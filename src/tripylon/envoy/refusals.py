@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.api.x_backends import X_GROUP
 from tripylon.envoy import names
+from tripylon.envoy.emit import FALLBACKS
 from tripylon.envoy.verify import clean_message
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
@@ -24,7 +25,7 @@ from tripylon.model.route_plans import LISTENER_AUTH, LISTENERS_BY_CLUSTER, TRAC
 from tripylon.model.stream_plans import STREAMS, STREAMS_BY_CLUSTER
 from tripylon.model.tls import GATEWAY_TLS, TLS_BY_SECRET
 from tripylon.values import Built, Name, Ref
-from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, VHDS
+from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, SRDS, VHDS
 
 RefusalKey = tuple[str, str]
 """Type URL and name of a resource."""
@@ -67,9 +68,8 @@ def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
         table = names.parse_route_table(name)
         if table is not None:
             yield from _on_gateway(read, table.gateway, table.port, "is refused by Envoy", words)
-    elif url == VHDS:
-        host = names.parse_virtual_host(name)
-        if host is not None:
+    elif url in (VHDS, SRDS):
+        for host in _hosts_of(read, url, name):
             yield from _on_host(read, host, f"Envoy refuses host `{host.hostname or '*'}`", words)
     elif url in (CDS, EDS):
         for ref in _routes_of_cluster(read, name):
@@ -81,6 +81,17 @@ def _findings(read: Read, key: RefusalKey, words: str) -> Iterator[Finding]:
             yield _on_tracing(tracing.policy, f"Envoy refuses {short} resource `{name}`", words)
     elif url == SDS:
         yield from _on_sds(read, name, words)
+
+
+def _hosts_of(read: Read, url: str, name: str) -> Iterator[HostKey]:
+    """The hosts of a virtual host's or scope's name: a fallback scope has all wildcard hosts of its table."""
+    host = names.parse_virtual_host(name) if url == VHDS else names.parse_scope(name)
+    if host is None:
+        return
+    if url == SRDS and not host.hostname:
+        yield from sorted(read.members(FALLBACKS, host.table))
+    else:
+        yield host
 
 
 def _on_sds(read: Read, name: str, words: str) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tripylon.envoy import cors, external_auth, names, route_trees, sessions, taken_by
+from tripylon.envoy import cors, external_auth, names, route_trees, scopes, sessions, taken_by
 from tripylon.envoy.rewrites import change_headers, prevail, redirect, rewrite_path
 from tripylon.envoy.source import ads, duration
 from tripylon.model.plan import (
@@ -71,9 +71,12 @@ def route_configuration(table: RouteTable) -> RouteConfiguration:
     return built
 
 
-def virtual_host(plan: HostPlan) -> VirtualHost:
-    """Everything that one hostname answers. Envoy removes it by this name, so it must be the resource's own."""
-    built = VirtualHost(name=names.virtual_host(plan.key), domains=[plan.key.hostname or "*"])
+def virtual_host(plan: HostPlan, *, scoped: bool = False) -> VirtualHost:
+    """Everything that one hostname answers. Envoy removes it by this name, so it must be the resource's own.
+
+    `scoped`: as the one host of a scope of its own.
+    """
+    built = VirtualHost(name=names.virtual_host(plan.key), domains=["*" if scoped else plan.key.hostname or "*"])
     built.routes.extend(_served(plan))
     if plan.auth is not None and not plan.auth.closed:
         external_auth.enable_before_routes(built, plan.auth.services)
@@ -81,6 +84,8 @@ def virtual_host(plan: HostPlan) -> VirtualHost:
         for route in built.routes:
             taken_by.demand(route, plan.rightful)
         built.routes.append(external_auth.unasked(_answer("misdirected", 421)))
+    if scoped:
+        built.routes.append(scopes.otherwise() if plan.auth is None else external_auth.unasked(scopes.otherwise()))
     route_trees.plant(built)
     return built
 

@@ -25,6 +25,7 @@ from tripylon.pb.messages import (
     HttpFilter,
     Listener,
     RouteConfiguration,
+    ScopedRouteConfiguration,
     SdsSecretConfig,
     Secret,
     TypedExtensionConfig,
@@ -122,7 +123,16 @@ class _Inliner:
         packed.value = message.SerializeToString(deterministic=True)
 
     def _routes(self, manager: Message) -> None:
-        if not isinstance(manager, HttpConnectionManager) or not manager.HasField("rds"):
+        if not isinstance(manager, HttpConnectionManager):
+            return
+        if manager.HasField("scoped_routes"):
+            scoped = manager.scoped_routes
+            scoped.ClearField("scoped_rds")
+            scoped.rds_config_source.SetInParent()
+            scopes = scoped.scoped_route_configurations_list.scoped_route_configurations
+            scopes.extend(map(ScopedRouteConfiguration.FromString, _bodies(self._published, ScopedRouteConfiguration)))
+            return
+        if not manager.HasField("rds"):
             return
         name = manager.rds.route_config_name
         routes = RouteConfiguration(name=name)

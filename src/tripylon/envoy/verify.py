@@ -31,6 +31,7 @@ _ORDER = (
     "envoy.config.listener.v3.Listener",
     "envoy.config.route.v3.RouteConfiguration",
     "envoy.config.route.v3.VirtualHost",
+    "envoy.config.route.v3.ScopedRouteConfiguration",
 )
 _MAX_CULPRITS = 50
 

@@ -302,6 +302,7 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("envoy.extensions.filters.http.header_mutation.v3", ("HeaderMutation", "HeaderMutationPerRoute", "Mutations")),
     ("envoy.extensions.filters.http.health_check.v3", ("HealthCheck as HealthCheckFilter",)),
     ("envoy.extensions.filters.http.local_ratelimit.v3", ("LocalRateLimit",)),
+    ("envoy.extensions.filters.http.lua.v3", ("Lua",)),
     ("envoy.extensions.filters.http.rbac.v3", ("RBAC as RBACFilter", "RBACPerRoute")),
     ("envoy.extensions.filters.http.router.v3", ("Router",)),
     ("envoy.extensions.filters.http.set_filter_state.v3", ("Config as SetFilterState",)),
@@ -334,6 +335,10 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("envoy.extensions.filters.network.rbac.v3", ("RBAC as RBACNetworkFilter",)),
     ("envoy.extensions.filters.network.tcp_proxy.v3", ("TcpProxy",)),
     ("envoy.extensions.filters.udp.udp_proxy.v3", ("Route as UdpRoute", "UdpProxyConfig")),
+    (
+        "envoy.extensions.http.early_header_mutation.header_mutation.v3",
+        ("HeaderMutation as EarlyHeaderMutation",),
+    ),
     ("envoy.extensions.http.original_ip_detection.xff.v3", ("XffConfig", "XffTrustedCidrs")),
     ("envoy.extensions.http.stateful_session.cookie.v3", ("CookieBasedSessionState",)),
     ("envoy.extensions.http.stateful_session.header.v3", ("HeaderBasedSessionState",)),

@@ -16,7 +16,7 @@ import msgspec
 
 from tripylon.xds.events import Acked, Connected, Disconnected, Event, Rejected
 from tripylon.xds.protocol import Response, Stream
-from tripylon.xds.snapshot import BY_URL, SRDS, TYPES, Resource, make_response, parent
+from tripylon.xds.snapshot import BY_URL, TYPES, Resource, make_response, parent
 from tripylon.xds.subscription import Batch
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SHARED_RESPONSES = 16
 """How many of the last responses are kept for the other streams; a whole push is up to nine."""
 
-_FILED = frozenset(kind.url for kind in TYPES if kind.style == "prefix") | {SRDS}
+_FILED = frozenset(kind.url for kind in TYPES if kind.style == "prefix")
 """Types whose names are also filed under their parent."""
 
 
@@ -54,6 +54,8 @@ class Group:
 
     `grace_s`: seconds between the acknowledgement of routes and the removal of clusters that only older routes used; it
     must exceed the longest time that a filter may hold a request.
+    `linger_s`: seconds from the acknowledgement of listeners to the removal of the scopes that only older ones used; it
+    must exceed the time for which Envoy drains.
     `endpoints_of`: cluster name to the name of its EDS resource (None: it has none); by default the same name.
     `on_event` is called at once and must not block.
     """
@@ -62,13 +64,14 @@ class Group:
         self,
         *,
         grace_s: float = 5.0,
+        linger_s: float = 65.0,
         endpoints_of: Callable[[str], str | None] = lambda cluster: cluster,
         on_event: Callable[[Event], None] = lambda _event: None,
     ) -> None:
         self.counters = Counters()
         self.refusals: dict[tuple[str, str], Refusal] = {}
         """By type URL and name; an entry goes when the resource changes or a proxy takes it after all."""
-        self._grace_s = grace_s
+        self._grace_s, self._linger_s = grace_s, linger_s
         self._endpoints_of = endpoints_of
         self._on_event = on_event
         self._flight = 0
@@ -155,13 +158,18 @@ class Group:
         """Seconds from the acknowledgement of routes to the removal of what only they referred to."""
         return self._grace_s
 
+    @property
+    def linger_s(self) -> float:
+        """Seconds from the acknowledgement of listeners to the removal of scopes that only older ones used."""
+        return self._linger_s
+
     def resources(self, url: str) -> Mapping[str, Resource]:
         """What proxies shall have of one type; read only."""
         return self._resources[url]
 
     def under(self, url: str, above: str) -> Collection[str]:
-        """Names that a subscription to the parent or collection `above` covers."""
-        return tuple(self._children[url].get(above.removesuffix("/*"), ())) if url in _FILED else ()
+        """Names that a subscription to the parent `above` covers."""
+        return tuple(self._children[url].get(above, ())) if url in _FILED else ()
 
     def endpoints_of(self, cluster: str) -> str | None:
         """Name of the EDS resource of a cluster, None when it has none."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from grpclib.client import Channel
 from grpclib.const import Cardinality
 
-from tripylon.xds.snapshot import BY_URL, CDS, ECDS, EDS, LDS, RDS, SDS, VHDS, parent
+from tripylon.xds.snapshot import BY_URL, CDS, ECDS, EDS, LDS, RDS, SDS, SRDS, VHDS, parent
 
 if TYPE_CHECKING:
     from tripylon.pb.messages import DeltaDiscoveryRequest, DeltaDiscoveryResponse
@@ -47,7 +47,7 @@ class Proxy:
         self._asked = {}
         self._withheld = []
         self._said_who = False
-        return [self._open(CDS, ()), self._open(LDS, ()), *self._ask()]
+        return [self._open(CDS, ()), self._open(SRDS, ()), self._open(LDS, ()), *self._ask()]
 
     def receive(self, payload: bytes) -> list[DeltaDiscoveryRequest]:
         """Applies one response."""

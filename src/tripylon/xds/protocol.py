@@ -8,7 +8,8 @@ kept here, for each proxy by its own acknowledgements:
 - the endpoints of a cluster follow each version of the cluster in the same batch, virtual hosts their configuration;
 - clusters, endpoints and secrets are removed only when the proxy has the routes of that flight, and a grace later;
 - virtual hosts that go with their route configuration, and the configuration of filters, are left to the connections
-  that Envoy drains, and go with their listener.
+  that Envoy drains, and go with their listener; scopes that go with their table are removed when those connections
+  must have ended.
 
 Read `subscription.py` for one type, `cache.py` for what feeds this.
 """
@@ -21,13 +22,13 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from tripylon.xds.events import Acked, Event, Rejected
-from tripylon.xds.snapshot import CDS, ECDS, EDS, LDS, RDS, SDS, SRDS, TYPES, VHDS
+from tripylon.xds.snapshot import CDS, ECDS, EDS, LDS, RDS, SDS, SRDS, TYPES, VHDS, table_scope
 from tripylon.xds.subscription import Batch, Subscription, View
 
 if TYPE_CHECKING:
     from tripylon.pb.messages import DeltaDiscoveryRequest
 
-_ASKED_FOR_AFTER = {LDS: (ECDS, RDS, VHDS, SRDS), RDS: (VHDS,), SRDS: (RDS,)}
+_ASKED_FOR_AFTER = {LDS: (ECDS, RDS, VHDS), RDS: (VHDS,)}
 """Types that a proxy subscribes to because of what it finds in another."""
 
 
@@ -37,6 +38,10 @@ class GroupView(View, Protocol):
     @property
     def grace_s(self) -> float:
         """Seconds from the acknowledgement of the routes to the removal of what only they referred to."""
+
+    @property
+    def linger_s(self) -> float:
+        """The same for scopes of a table that went, which open connections go on using."""
 
     def endpoints_of(self, cluster: str) -> str | None:
         """Name of the EDS resource of a cluster, None when it has none."""
@@ -59,7 +64,7 @@ class Stream:
         self._view = view
         self._types = {kind.url: Subscription(kind, view) for kind in TYPES}
         self._route_types = tuple(self._types[kind.url] for kind in TYPES if kind.routes)
-        self._held_types = tuple(self._types[kind.url] for kind in TYPES if kind.held)
+        self._held_types = tuple(self._types[kind.url] for kind in TYPES if kind.held or kind.lingers)
         self._serving = False
         """Clusters were sent before: Envoy no longer puts off the endpoints of new ones as it does while it starts."""
 
@@ -100,6 +105,8 @@ class Stream:
                 subscription.mark(name, flight)
         if RDS in changes:
             self._types[VHDS].reclaim(flight)
+        if SRDS in changes and any(name == table_scope(name) for name in changes[SRDS]):
+            self._types[SRDS].reclaim(flight)
         if CDS in changes and SDS in changes:
             for name in changes[SDS]:
                 self._types[SDS].push(name, flight)
@@ -173,6 +180,9 @@ class Stream:
             return
         reached = min(min(routes.owed(), routes.clinging()) for routes in self._route_types) - 1
         for subscription in self._held_types:
+            wait_s = self._view.linger_s if subscription.kind.lingers else self._view.grace_s
+            for name in [name for name, flight in subscription.held.items() if flight <= reached]:
+                subscription.due[name] = (now + wait_s, subscription.held.pop(name))
             over = [(name, flight) for name, (when, flight) in subscription.due.items() if when <= now]
             for name, flight in over:
                 del subscription.due[name]
@@ -180,7 +190,3 @@ class Stream:
                     subscription.dirty[name] = self._view.flight
                 else:
                     subscription.held[name] = flight
-            for name in [name for name, flight in subscription.held.items() if flight <= reached]:
-                subscription.due[name] = (now + self._view.grace_s, subscription.held.pop(name))
-        if self._view.grace_s <= 0 and any(subscription.due for subscription in self._held_types):
-            self._release(now)

@@ -24,6 +24,7 @@ RDS = _PREFIX + "config.route.v3.RouteConfiguration"
 VHDS = _PREFIX + "config.route.v3.VirtualHost"
 """Named `<route configuration>/<host>`; the message's own `name` must be the same, for Envoy removes it by that."""
 SRDS = _PREFIX + "config.route.v3.ScopedRouteConfiguration"
+"""Named `<table>|<host>`; a table that is in use has a scope `<table>|*`."""
 ECDS = _PREFIX + "config.core.v3.TypedExtensionConfig"
 """Configuration of a filter, which a listener refers to; the message's own `name` must be the resource's."""
 
@@ -44,6 +45,8 @@ class ResourceType(msgspec.Struct, frozen=True, gc=False):
     left: bool = False
     """Never removed: connections that still end by an old listener need it; the proxy drops it together with that.
     Nor is it said of a name that there is nothing by it."""
+    lingers: bool = False
+    """Referred to by open connections: what went together with its table is removed only when those have ended."""
     partial: bool = False
     """Envoy applies the good resources of a response that it refuses; of other types it refuses all."""
     pipelined: bool = False
@@ -55,10 +58,10 @@ TYPES: tuple[ResourceType, ...] = (
     ResourceType(EDS, "EDS", "named", held=True),
     ResourceType(SDS, "SDS", "named", held=True),
     ResourceType(ECDS, "ECDS", "named", routes=True, left=True),
+    ResourceType(SRDS, "SRDS", "wildcard", routes=True, lingers=True),
     ResourceType(LDS, "LDS", "wildcard", routes=True, partial=True),
     ResourceType(RDS, "RDS", "named", routes=True),
     ResourceType(VHDS, "VHDS", "prefix", routes=True),
-    ResourceType(SRDS, "SRDS", "wildcard", routes=True),
 )
 """In the order in which one flight sends them: what is referred to before what refers to it."""
 
@@ -95,11 +98,16 @@ def make_response(
 
 
 def parent(name: str) -> str:
-    """What a resource of a `prefix` or collection subscription is found under: all before the last slash.
+    """What a resource of a `prefix` subscription is found under: all before the last slash.
 
     Envoy files a virtual host `<route configuration>/<host>` the same way, so the first part may hold slashes.
     """
     return name.rpartition("/")[0]
+
+
+def table_scope(name: str) -> str:
+    """The scope that a table has as long as it is in use, by the name of one of its scopes."""
+    return name.partition("|")[0] + "|*"
 
 
 def _field(number: int, content: bytes) -> bytes:

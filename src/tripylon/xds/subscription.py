@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from tripylon.xds.snapshot import RDS, Resource, ResourceType, parent
+from tripylon.xds.snapshot import RDS, Resource, ResourceType, parent, table_scope
 
 NEVER = 1 << 62
 """Greater than every flight number."""
@@ -41,7 +41,7 @@ class View(Protocol):
         """What proxies shall have of one type."""
 
     def under(self, url: str, above: str) -> Collection[str]:
-        """Names that a `prefix` or collection subscription to `above` covers."""
+        """Names that a `prefix` subscription to `above` covers."""
 
     @property
     def wary(self) -> bool:
@@ -97,7 +97,7 @@ class Subscription:
         self.owes_answer = False
         """A wildcard subscriber waits for a first response even if it is empty."""
         self.names: dict[str, None] = {}
-        """Names, parents and collections subscribed to."""
+        """Names and parents subscribed to."""
         self.sent: dict[str, str] = {}
         """Name to version: what the proxy has or will have when it has read all that was sent."""
         self.expected: dict[str, int] = dict.fromkeys(view.resources(kind.url), view.flight) if kind.routes else {}
@@ -137,7 +137,7 @@ class Subscription:
             return
         self.expected.pop(name, None)
         self.rejected.pop(name, None)
-        if self.kind.held and name in self.sent:
+        if name in self.sent and (self.kind.held or self._lost_its_table(name)):
             self.dirty.pop(name, None)
             self.held.setdefault(name, flight)
         elif name in self.sent and self._is_left(name):
@@ -154,9 +154,13 @@ class Subscription:
             self.dirty.setdefault(name, flight)
 
     def reclaim(self, flight: int) -> None:
-        """Removes orphans whose route configuration is there again, but without them."""
+        """Removes orphans whose route configuration or table is there again, but without them."""
         for name in [name for name in self.orphans if not self._is_left(name)]:
             self.orphans.discard(name)
+            self.dirty.setdefault(name, flight)
+        for name in [name for name in (*self.held, *self.due) if self.kind.lingers and not self._lost_its_table(name)]:
+            self.held.pop(name, None)
+            self.due.pop(name, None)
             self.dirty.setdefault(name, flight)
 
     def push(self, name: str, flight: int, *, early: bool = False) -> None:
@@ -193,7 +197,8 @@ class Subscription:
             if name not in mine and self._is_left(name):
                 self.orphans.add(name)
             elif name not in mine:
-                (self.held if self.kind.held else self.dirty).setdefault(name, flight)
+                held = self.kind.held or self._lost_its_table(name)
+                (self.held if held else self.dirty).setdefault(name, flight)
 
     def subscribe(self, names: Iterable[str], *, known: Mapping[str, str] | None = None) -> None:
         """Adds names; each is answered, by a removal if there is none, but for what `known` shows to be there.
@@ -240,9 +245,8 @@ class Subscription:
 
     def _answer_parent(self, name: str, known: Mapping[str, str]) -> None:
         """A parent without children is answered by the removal of a nameless child, so that nobody waits for it."""
-        above = name.removesuffix("/*")
-        if not self.view.under(self.kind.url, name) and not any(parent(old) == above for old in known):
-            self._owe((above + "/",), fresh={}, answer=True)
+        if not self.view.under(self.kind.url, name) and not any(parent(old) == name for old in known):
+            self._owe((name + "/",), fresh={}, answer=True)
 
     def unsubscribe(self, names: Iterable[str]) -> None:
         """Forgets names: the proxy has dropped them itself."""
@@ -267,8 +271,7 @@ class Subscription:
         if self.wildcard:
             return iter(())
         if self._is_parent(name):
-            above = name.removesuffix("/*")
-            return iter([child for child in {**self.sent, **self.dirty} if parent(child) == above])
+            return iter([child for child in {**self.sent, **self.dirty} if parent(child) == name])
         return iter((name,))
 
     def acked(self, nonce: str) -> Batch | None:
@@ -399,14 +402,10 @@ class Subscription:
         """Whether the proxy has subscribed to `name`, directly or by what it is found under."""
         if self.wildcard or name in self.names:
             return True
-        if self.kind.style == "prefix":
-            return parent(name) in self.names
-        return name.startswith("xdstp:") and parent(name) + "/*" in self.names
+        return self.kind.style == "prefix" and parent(name) in self.names
 
     def _is_parent(self, name: str) -> bool:
-        if self.kind.style == "prefix":
-            return name not in self.view.resources(self.kind.url)
-        return name.startswith("xdstp:") and name.endswith("/*")
+        return self.kind.style == "prefix" and name not in self.view.resources(self.kind.url)
 
     def _is_left(self, name: str) -> bool:
         """Whether a resource that went stays with the proxy: no new connection can reach it, old ones may need it.
@@ -414,6 +413,10 @@ class Subscription:
         So it is with a filter's configuration, and with a virtual host that has no route configuration any more.
         """
         return self.kind.left or (self.kind.style == "prefix" and parent(name) not in self.view.resources(RDS))
+
+    def _lost_its_table(self, name: str) -> bool:
+        """Whether a scope has no table any more, so that no new connection can reach it."""
+        return self.kind.lingers and table_scope(name) not in self.view.resources(self.kind.url)
 
     def low(self) -> int:
         """The oldest flight of which something is still expected to be asked for, owed or unacknowledged."""
