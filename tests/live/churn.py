@@ -30,6 +30,7 @@ from tests.live.load import Load, LoadClient, Record
 from tripylon.api.kinds import decode_json
 from tripylon.api.meta import Resource
 from tripylon.app import Standalone
+from tripylon.envoy.emit import LAYOUTS
 from tripylon.files.state import open_state
 from tripylon.pb.descriptors import envoy_binary
 from tripylon.settings import Settings as Program
@@ -89,6 +90,8 @@ class Done(msgspec.Struct, frozen=True):
     """What was changed since the last time: how many changes of each kind, and the seconds until each was live."""
 
     kinds: dict[str, int]
+    moved_tables: int
+    """How often a routing table went from plain to scoped or back."""
     live_s: list[float]
     story: dict[str, list[Shown]]
 
@@ -249,6 +252,7 @@ class Plane:
         self._story = {host: [Shown(answer, 0.0, 0.0)] for host, answer in world.answers().items()}
         self._kinds: Counter[str] = Counter()
         self._live_s: list[float] = []
+        self._moved_tables = 0
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Changes at the pace that was asked for, each once the one before it is live."""
@@ -265,6 +269,7 @@ class Plane:
         assert await self._gateway.group.live(applied.flight, timeout_s=_LIVE_S), f"{kind} was not live in time"
         now_s = time.monotonic()
         self._kinds[kind] += 1
+        self._moved_tables += len(applied.changes.keys(LAYOUTS))
         self._live_s.append(now_s - began_s)
         for host, answer in self._world.answers().items():
             if self._story[host][-1].outcome != answer:
@@ -272,10 +277,11 @@ class Plane:
 
     def done(self) -> Done:
         """What was done since the last time; only the last answer of each host is kept for the next."""
-        found = Done(dict(self._kinds), self._live_s, {host: list(story) for host, story in self._story.items()})
-        for story in self._story.values():
-            del story[:-1]
-        self._kinds, self._live_s = Counter(), []
+        story = {host: list(shown) for host, shown in self._story.items()}
+        found = Done(dict(self._kinds), self._moved_tables, self._live_s, story)
+        for shown in self._story.values():
+            del shown[:-1]
+        self._kinds, self._moved_tables, self._live_s = Counter(), 0, []
         return found
 
 

@@ -22,6 +22,8 @@ from tests.live.gateway import LiveGateway
 from tests.live.load import Load, LoadClient, Record
 from tests.live.manifests import Places
 
+from tripylon.envoy.scopes import MANY_HOSTS
+
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 SEED = 20261125
@@ -248,12 +250,22 @@ def test_edits_made_while_the_control_plane_is_down_fail_no_request(
     assert not wrong, f"{len(wrong)} of {len(records)} answers are wrong:\n" + "\n".join(wrong[:20])
 
 
+WAYS: dict[str, dict[str, object]] = {
+    "plain": {"layout": "plain"},
+    "scoped": {"layout": "scoped"},
+    "now plain, now scoped": {"still_hosts": MANY_HOSTS - 14},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_no_request_fails_while_everything_changes_twenty_times_a_second(
-    tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
+    way: str, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    with Fleet(tmp_path, fast.DEPLOYMENTS) as fleet, fast.Churning(tmp_path / "churn", fleet) as churning:
+    with Fleet(tmp_path, fast.DEPLOYMENTS) as fleet, fast.Churning(tmp_path / "churn", fleet, **WAYS[way]) as churning:
         found = fast.loaded(churning, tmp_path, rates={"http": RATE / 2, "https": RATE / 2}, seconds=SECONDS)
-    record_testsuite_property("fast churn", f"{found.requests} requests, {sum(found.done.kinds.values())} changes")
+    changes = f"{sum(found.done.kinds.values())} changes, {found.done.moved_tables} of the layout"
+    record_testsuite_property(f"fast churn, {way}", f"{found.requests} requests, {changes}")
+    assert bool(found.done.moved_tables) == (way not in ("plain", "scoped")), found.done
     assert not found.wrong, f"{len(found.wrong)} of {found.requests} answers are wrong:\n" + "\n".join(found.wrong[:20])
     assert set(found.done.kinds) == fast.KINDS
     assert found.requests >= sum(found.done.kinds.values())
