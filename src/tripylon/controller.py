@@ -41,7 +41,7 @@ from tripylon.kube.shutdown import ADMIN_PORT, METRICS_PORT, READINESS_PORT
 from tripylon.kube.tokens import Node, TokenReviewer
 from tripylon.kube.watch import Batch, KindState, Watcher, joined
 from tripylon.loop import Applied, Engine
-from tripylon.model.gateways import CLASS_PLANS
+from tripylon.model.gateway_heads import CLASS_PLANS
 from tripylon.model.options import Options
 from tripylon.neighbours import Neighbours, identity_of
 from tripylon.provision import ControlPlane, Provisioner

@@ -29,7 +29,7 @@ from tripylon.fleet import refusals as fleet_refusals
 from tripylon.graph import Changes, Graph, Table
 from tripylon.model import pipeline, tls
 from tripylon.model.options import Options
-from tripylon.model.plan import ClusterKey, HostKey, RouteTable
+from tripylon.model.plan import ClusterKey, HolderKey, HostKey, RouteTable
 from tripylon.model.stream_plans import StreamKey
 from tripylon.status import attached
 from tripylon.values import Name, Ref
@@ -111,6 +111,8 @@ def _about(key: Any) -> Ref | None:
             return Ref(GATEWAY_GROUP, "Gateway", *gateway)
         case StreamKey(gateway=gateway):
             return Ref(GATEWAY_GROUP, "Gateway", *gateway)
+        case HolderKey(holder=holder):
+            return holder
         case ClusterKey(kind="Collector"):
             return Ref(GATEWAY_GROUP, "Gateway", key.namespace, key.name)
         case ClusterKey(kind="Backend"):

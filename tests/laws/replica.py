@@ -139,7 +139,11 @@ class Replica:
 
     async def fill(self, objects: Iterable[Object]) -> None:
         """Takes in what there is at the start, without a word about status, and connects a proxy for each Gateway."""
-        await self._read(self.line(each, "ADDED") for each in objects)
+        await self.start(self.line(each, "ADDED") for each in objects)
+
+    async def start(self, lines: Iterable[Line]) -> None:
+        """The same for lines that are made already, or are made one by one."""
+        await self._read(lines)
         self._apply()
         gateways = list(self.engine.graph.rows(GATEWAY_PLANS))
         self.engine.reach({name: Reached((ReachedAddress("192.0.2.1"),)) for name in gateways})

@@ -20,13 +20,22 @@ from tripylon.graph import Graph
 from tripylon.model.backends import CLUSTERS, ENDPOINTS
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.listeners import owner
-from tripylon.model.plan import ClusterKey, Destination, GatewayPlan, HostPlan, Listener, Match, Redirect, RouteEntry
+from tripylon.model.plan import (
+    ClusterKey,
+    Destination,
+    GatewayPlan,
+    HostKey,
+    HostPlan,
+    Listener,
+    Match,
+    Redirect,
+    RouteEntry,
+)
 from tripylon.model.plan import RoutePlan as PlannedRoute
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.stream_plans import STREAM_ROUTES, STREAMS, StreamPlan, StreamRoutePlan
 from tripylon.model.tls import GATEWAY_TLS
-from tripylon.values import Name, Ref
+from tripylon.values import Name, Ref, wider_hostnames
 from tripylon.world import world
 
 
@@ -170,9 +179,15 @@ def picture(engine: Engine) -> Picture:
 def gateways(graph: Graph, *, max_hosts: int | None = None) -> tuple[GatewayView, ...]:
     """Every gateway of ours with its listeners, hosts and routes; with `max_hosts`, some that many hosts of all."""
     hosts: dict[tuple[Name, str], list[HostPlan]] = {}
+    there = {
+        HostKey(each.table(name), each.hostname): each
+        for name, plan in graph.rows(GATEWAY_PLANS).items()
+        for each in plan.listeners
+        if each.usable and each.http
+    }
     for key, host in islice(graph.rows(HOSTS).items(), max_hosts):
-        plan = graph.get(GATEWAY_PLANS, key.table.gateway)
-        listener = owner(plan, key.table, key.hostname) if plan else None
+        covering = (there.get(HostKey(key.table, name)) for name in wider_hostnames(key.hostname))
+        listener = next((each for each in covering if each is not None), None)
         if listener is not None:
             hosts.setdefault((key.table.gateway, listener.id), []).append(host)
     streams = _streams(graph, max_hosts)

@@ -1,6 +1,6 @@
 """ListenerSet: listeners that others than a Gateway's owner add to it.
 
-Which sets a Gateway lets in, and who wins when listeners clash, is worked out in `model/entries.py` and
+Which sets a Gateway lets in, and who wins when listeners clash, is worked out in `model/listener_sets.py` and
 `model/conflicts.py`; here are only the words and the rules that a schema can state.
 """
 

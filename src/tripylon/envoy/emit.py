@@ -6,7 +6,7 @@ host. The invariant: same plan, same bytes. `TABLES` says which tables hold whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from tripylon.api.meta import GATEWAY_GROUP
@@ -51,15 +51,13 @@ LAYOUTS: Table[RouteTable, Layout] = Table("layouts of route tables")
 
 
 def _sockets(name: Name, plan: GatewayPlan) -> Iterator[ListenerKey]:
-    for port, udp in {(listener.port, listener.protocol == "UDP") for listener in plan.listeners}:
+    for port, udp in plan.sockets:
         for address in plan.addresses:
             yield ListenerKey(name, port, address, udp)
 
 
-def _tables(name: Name, plan: GatewayPlan) -> Iterator[RouteTable]:
-    for listener in plan.listeners:
-        if listener.usable and listener.http:
-            yield listener.table(name)
+def _tables(_: Name, plan: GatewayPlan) -> Iterable[RouteTable]:
+    return plan.tables
 
 
 GATEWAYS_BY_SOCKET: Index[ListenerKey, Name, GatewayPlan] = Index("gateways by socket", GATEWAY_PLANS, _sockets)

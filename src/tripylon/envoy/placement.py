@@ -16,10 +16,19 @@ from tripylon.findings import Finding
 from tripylon.graph import Changes, Derive, Graph, Index, Read, Table
 from tripylon.model.backends import CLUSTERS
 from tripylon.model.cluster_plans import BackendTls, ClusterPlan
-from tripylon.model.plan import ClusterKey, GatewayTls, HostKey, ListenerAuth, RoutePlan, RouteTable, TracingPlan
+from tripylon.model.plan import (
+    ClusterKey,
+    HolderKey,
+    HolderTls,
+    HostKey,
+    ListenerAuth,
+    RoutePlan,
+    RouteTable,
+    TracingPlan,
+)
 from tripylon.model.route_plans import LISTENER_AUTH, ROUTE_PLANS, TRACING
 from tripylon.model.stream_plans import STREAMS, StreamKey, StreamPlan
-from tripylon.model.tls import GATEWAY_TLS
+from tripylon.model.tls import LISTENERS_TLS
 from tripylon.values import Built, Name, Ref
 from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, SRDS, VHDS, Resource
 
@@ -45,8 +54,8 @@ def _clusters(_: Ref, route: RoutePlan) -> Iterator[Placed]:
                 yield Placed(gateway, cluster)
 
 
-def _secrets(gateway: Name, tls: GatewayTls) -> Iterable[Placed]:
-    return (Placed(gateway, secret) for listener in tls.listeners for secret in listener.certificates)
+def _secrets(holder: HolderKey, tls: HolderTls) -> Iterable[Placed]:
+    return (Placed(holder.gateway, secret) for listener in tls.listeners for secret in listener.certificates)
 
 
 def _stream_clusters(key: StreamKey, stream: StreamPlan) -> Iterator[Placed]:
@@ -65,7 +74,7 @@ LISTENER_PLACES: Index[Placed, Name, tuple[ListenerAuth, ...]] = Index(
 )
 STREAM_PLACES: Index[Placed, StreamKey, StreamPlan] = Index("clusters of streams by gateway", STREAMS, _stream_clusters)
 CLUSTER_PLACES: Index[Placed, Ref, RoutePlan] = Index("clusters by gateway", ROUTE_PLANS, _clusters)
-SECRET_PLACES: Index[Placed, Name, GatewayTls] = Index("secrets by gateway", GATEWAY_TLS, _secrets)
+SECRET_PLACES: Index[Placed, HolderKey, HolderTls] = Index("secrets by gateway", LISTENERS_TLS, _secrets)
 PLACED_TLS: Table[Placed, BackendTls] = Table("tls of clusters of gateways")
 """By gateway and cluster, only of those that need certificates which are told apart."""
 CLIENT_PLACES: Index[Placed, Placed, BackendTls] = Index(

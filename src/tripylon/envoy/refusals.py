@@ -20,7 +20,7 @@ from tripylon.graph import Derive, Read, Table
 from tripylon.model.backends import CLUSTERS_BY_CLIENT, ROUTES_BY_CLUSTER
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.plan import ClusterKey, FrontendKey, GatewayTls, HostKey, Listener
+from tripylon.model.plan import ClusterKey, FrontendKey, HolderTls, HostKey, Listener
 from tripylon.model.route_plans import LISTENER_AUTH, LISTENERS_BY_CLUSTER, TRACED_BY_CLUSTER
 from tripylon.model.stream_plans import STREAMS, STREAMS_BY_CLUSTER
 from tripylon.model.tls import GATEWAY_TLS, TLS_BY_SECRET
@@ -135,9 +135,9 @@ def _on_gateway(read: Read, name: Name, port: int, what: str, words: str, *, udp
             yield _on_listener(name, listener, what, words)
 
 
-def _on_secret(read: Read, tls: GatewayTls, secret: Name | None, words: str) -> Iterator[Finding]:
+def _on_secret(read: Read, tls: HolderTls, secret: Name | None, words: str) -> Iterator[Finding]:
     presenting = {each.listener for each in tls.listeners if secret in each.certificates}
-    yield from _on_listeners(read, tls.name, presenting, f"cannot use Secret `{secret}`", words)
+    yield from _on_listeners(read, tls.key.gateway, presenting, f"cannot use Secret `{secret}`", words)
 
 
 def _on_clients(read: Read, key: FrontendKey, words: str) -> Iterator[Finding]:

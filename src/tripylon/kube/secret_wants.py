@@ -19,9 +19,11 @@ from tripylon.api.policies import BackendTLSPolicy
 from tripylon.api.refs import LocalObjectReference, ObjectReference, SecretObjectReference
 from tripylon.api.x_backends import X_GROUP, XBackend
 from tripylon.graph import Changes, Graph
-from tripylon.model.gateways import GATEWAY_PLANS
-from tripylon.model.ingress_places import CERTIFICATES_BY_GATEWAY, INGRESS_PLACES
+from tripylon.model.gateway_heads import GATEWAY_HEADS
+from tripylon.model.gateways import LISTENERS
+from tripylon.model.ingress_places import INGRESS_PLACES
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
+from tripylon.model.plan import HolderKey
 from tripylon.model.policy_ancestors import ANCESTORS, X_BACKEND_ANCESTORS
 from tripylon.values import Name, Ref
 from tripylon.world.world import BACKEND_TLS_POLICIES, BACKENDS, GATEWAYS, INGRESSES, LISTENER_SETS, X_BACKENDS
@@ -44,8 +46,8 @@ class SecretWants:
     def changed(self, graph: Graph, changes: Changes) -> bool:
         """Take in a change; whether other Secrets are named now."""
         differs = False
-        for name in changes.keys(GATEWAYS) | changes.keys(GATEWAY_PLANS):
-            resource = graph.get(GATEWAYS, name) if graph.get(GATEWAY_PLANS, name) is not None else None
+        for name in changes.keys(GATEWAYS) | changes.keys(GATEWAY_HEADS):
+            resource = graph.get(GATEWAYS, name) if graph.get(GATEWAY_HEADS, name) is not None else None
             differs |= self._take(Ref(GATEWAY_GROUP, "Gateway", *name), resource)
         for name in changes.keys(LISTENER_SETS) | changes.keys(LISTENER_SET_PLANS):
             plan = graph.get(LISTENER_SET_PLANS, name)
@@ -84,20 +86,12 @@ class SecretWants:
 def _ingresses(graph: Graph, changes: Changes) -> Iterator[tuple[Name, Ingress | None]]:
     """Every Ingress that a change may concern; None for one that adds no listener to a gateway of ours."""
     names = set(changes.keys(INGRESSES) | changes.keys(INGRESS_PLACES))
-    for gateway in changes.keys(GATEWAY_PLANS):
-        names.update(place.name for place in graph.group(CERTIFICATES_BY_GATEWAY, gateway))
-    holders: dict[Name, set[Ref]] = {}
+    names |= {key.holder.key for key in changes.keys(LISTENERS) if key.holder.kind == "Ingress"}
     for name in names:
         place, source = graph.get(INGRESS_PLACES, name), Ref(INGRESS_GROUP, "Ingress", *name)
-        for gateway in place.gateways if place is not None and place.certificates else ():
-            if gateway not in holders:
-                plan = graph.get(GATEWAY_PLANS, gateway)
-                holders[gateway] = {listener.holder for listener in plan.listeners} if plan is not None else set()
-            if source in holders[gateway]:
-                yield name, graph.get(INGRESSES, name)
-                break
-        else:
-            yield name, None
+        gateways = place.gateways if place is not None else ()
+        adds = any(graph.get(LISTENERS, HolderKey(gateway, source)) is not None for gateway in gateways)
+        yield name, graph.get(INGRESSES, name) if adds else None
 
 
 def _named(resource: Resource) -> Iterator[Ref]:

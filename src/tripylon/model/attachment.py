@@ -15,10 +15,11 @@ from tripylon.api.refs import ParentReference
 from tripylon.api.streams import TCPRoute, UDPRoute
 from tripylon.findings import Finding
 from tripylon.graph import Read
-from tripylon.model.gateways import DEFAULT_GATEWAYS, GATEWAY_PLANS
+from tripylon.model.gateway_heads import DEFAULT_GATEWAYS, GATEWAY_HEADS
+from tripylon.model.gateways import LISTENERS
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.model.namespaces import allows
-from tripylon.model.plan import GatewayPlan, Listener, ParentPlan
+from tripylon.model.plan import HolderKey, Listener, ParentPlan
 from tripylon.values import Name, Ref, intersect_hostnames
 from tripylon.world.world import Route
 
@@ -28,7 +29,7 @@ PARENT_KINDS = ("Gateway", "ListenerSet")
 class Attached(NamedTuple):
     """What became of one parentRef: the gateway that it leads to, and the listeners that take the route, if any."""
 
-    gateway: GatewayPlan
+    gateway: Name
     plan: ParentPlan
     listeners: tuple[Listener, ...]
 
@@ -36,7 +37,7 @@ class Attached(NamedTuple):
 class _Parent(NamedTuple):
     """What a parentRef names: a gateway, and the object whose listeners count."""
 
-    gateway: GatewayPlan
+    gateway: Name
     holder: Ref
 
 
@@ -49,7 +50,7 @@ def attach(read: Read, route: Route, findings: list[Finding]) -> Iterator[Attach
         parent = _parent(read, route, index, ref, findings)
         if parent is not None:
             listeners = _listeners(read, route, index, ref, parent, findings)
-            plan = ParentPlan(index, parent.gateway.name, tuple(listener.id for listener in listeners))
+            plan = ParentPlan(index, parent.gateway, tuple(listener.id for listener in listeners))
             yield Attached(parent.gateway, plan, listeners)
 
 
@@ -63,7 +64,7 @@ def _defaults(read: Read, route: Route) -> Iterator[ParentReference]:
         if (ref.group, ref.kind) == (GATEWAY_GROUP, "Gateway")
     }
     for gateway in sorted(read.members(DEFAULT_GATEWAYS, "All")):
-        if gateway not in named and read.get(GATEWAY_PLANS, gateway) is not None:
+        if gateway not in named and read.get(GATEWAY_HEADS, gateway) is not None:
             yield default_parent(gateway)
 
 
@@ -94,12 +95,11 @@ def _parent(read: Read, route: Route, index: int, ref: ParentReference, findings
             findings.append(_unknown_kind(route, index, ref))
         return None
     holder = Ref(ref.group, ref.kind, ref.namespace or route.metadata.namespace, ref.name)
-    if ref.kind == "Gateway":
-        gateway = read.get(GATEWAY_PLANS, holder.key)
-    else:
+    gateway: Name | None = holder.key
+    if ref.kind == "ListenerSet":
         set_ = read.get(LISTENER_SET_PLANS, holder.key)
-        gateway = read.get(GATEWAY_PLANS, set_.gateway) if set_ is not None else None
-    if gateway is None:
+        gateway = set_.gateway if set_ is not None else None
+    if gateway is None or read.get(GATEWAY_HEADS, gateway) is None:
         findings.append(_missing(route, index, holder))
         return None
     return _Parent(gateway, holder)
@@ -160,15 +160,21 @@ def _listeners(
 
 
 def _judge(read: Read, route: Route, ref: ParentReference, parent: _Parent) -> tuple[Listener, ...] | _Fault:
+    holder = read.get(LISTENERS, HolderKey(parent.gateway, parent.holder))
+    if holder is None:
+        return _Fault(
+            "NoMatchingParent",
+            f"no listener, since Gateway `{parent.gateway}` does not let it in",
+            f"See the status of {parent.holder}",
+        )
     named = [
         listener
-        for listener in parent.gateway.listeners
-        if listener.holder == parent.holder
-        and (not ref.section_name or listener.name == ref.section_name)
+        for listener in holder.listeners
+        if (not ref.section_name or listener.name == ref.section_name)
         and (ref.port is None or listener.port == ref.port)
     ]
     if not named:
-        return _no_such_listener(ref, parent)
+        return _no_such_listener(ref)
     kind, space = (GATEWAY_GROUP, route.ref.kind), route.metadata.namespace
     allowed = [
         listener
@@ -192,13 +198,7 @@ def _judge(read: Read, route: Route, ref: ParentReference, parent: _Parent) -> t
     return fitting
 
 
-def _no_such_listener(ref: ParentReference, parent: _Parent) -> _Fault:
-    if not any(listener.holder == parent.holder for listener in parent.gateway.listeners):
-        return _Fault(
-            "NoMatchingParent",
-            f"no listener, since Gateway `{parent.gateway.name}` does not let it in",
-            f"See the status of {parent.holder}",
-        )
+def _no_such_listener(ref: ParentReference) -> _Fault:
     wanted = " and ".join(
         ([f"named `{ref.section_name}`"] if ref.section_name else [])
         + ([f"on port {ref.port}"] if ref.port is not None else [])

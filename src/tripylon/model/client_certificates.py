@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from tripylon.api.gateway import Gateway
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
-from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.gateway_heads import GATEWAY_HEADS
 from tripylon.model.plan import Certificate, ClientCertificate, ClusterKey, Destination, Filters, HostPlan, RulePlan
 from tripylon.model.tls import CERTIFICATES
 from tripylon.values import Built, Name, Ref
@@ -44,7 +44,7 @@ def derives() -> tuple[Derive[Any, Any], ...]:
 def plan_client(read: Read, name: Name) -> Built[ClientCertificate, Finding] | None:
     """What a Gateway of ours shows to backends; a fault is its own `ResolvedRefs`, and it stays accepted."""
     gateway = read.get(GATEWAYS, name)
-    if gateway is None or read.get(GATEWAY_PLANS, name) is None:
+    if gateway is None or read.get(GATEWAY_HEADS, name) is None:
         return None
     target = _secret_ref(gateway)
     assert target is not None  # the index holds no others

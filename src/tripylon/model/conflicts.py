@@ -8,12 +8,18 @@ what a Gateway's owner has written down by waiting for a mistake. Read `gateways
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
 
 from tripylon.api.gateway import Listener
 from tripylon.findings import Finding
+from tripylon.graph import Derive, Index, Read, Table
 from tripylon.model.entries import Entry, about_listener, by_port
-from tripylon.model.listeners import sharing_names
+from tripylon.model.holders import ENTRIES
 from tripylon.model.options import Options
+from tripylon.model.plan import HolderKey, MergeOrder
+from tripylon.values import Built, Name
 
 ROUTE_KINDS: dict[str, tuple[str, ...]] = {
     "HTTP": ("HTTPRoute", "GRPCRoute"),
@@ -26,7 +32,7 @@ ROUTE_KINDS: dict[str, tuple[str, ...]] = {
 
 _FAMILIES = {"HTTPS": "TLS"}
 """Protocols that share a port with another one, since the server name of a connection tells them apart."""
-_MANY = 5
+SHOWN = 5
 """So many listeners are named in one sentence."""
 
 _MOST_FILTERS = 4
@@ -36,13 +42,96 @@ Refused = dict[str, tuple[Finding, ...]]
 """Ids of the listeners that are refused, with the findings that say why."""
 
 
-def refused(listeners: tuple[Entry, ...], options: Options) -> Refused:
-    """Listeners that cannot be served whatever other gateways want: each for itself, then the ones that clash."""
-    alone = {each.id: found for each in listeners if (found := tuple(_faults(each, options)))}
-    return alone | _conflicts(tuple(each for each in listeners if each.id not in alone))
+class Port(NamedTuple):
+    """A port of a gateway, for connections or for datagrams."""
+
+    gateway: Name
+    port: int
+    udp: bool
+
+
+class Place(NamedTuple):
+    """A hostname on a port of a gateway: what one listener has."""
+
+    port: Port
+    hostname: str
+
+
+class Claims(msgspec.Struct, frozen=True, gc=False):
+    """The listeners that one object wants a gateway to have, as far as they can be served at all."""
+
+    key: HolderKey
+    order: MergeOrder
+    entries: tuple[Entry, ...]
+    alone: Refused
+    """Those that cannot be served whatever others want."""
+
+    def on(self, port: Port) -> tuple[Entry, ...]:
+        """Those on one port."""
+        return tuple(each for each in self.entries if (each.spec.port, each.is_udp) == (port.port, port.udp))
+
+
+class PortOwner(msgspec.Struct, frozen=True, gc=False):
+    """Who came first on a port, and so says which protocol it has."""
+
+    order: MergeOrder
+    families: tuple[Entry, ...]
+    """The first listener of each family of protocols there; several: they clash, and nobody else may be there."""
+
+
+class PlaceOwner(NamedTuple):
+    """Who came first at a hostname, of those whose protocol the port has."""
+
+    order: MergeOrder
+    entry: Entry
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """Which listeners of one object are refused, be it for themselves or for a clash."""
+
+    refused: Refused
+    ports: frozenset[tuple[int, bool]]
+    """The ports of the others, each with whether it is one of UDP."""
+
+
+def _ports(key: HolderKey, claims: Claims) -> list[Port]:
+    return [Port(key.gateway, each.spec.port, each.is_udp) for each in claims.entries]
+
+
+def _places(key: HolderKey, claims: Claims) -> list[Place]:
+    return [Place(Port(key.gateway, each.spec.port, each.is_udp), each.hostname) for each in claims.entries]
+
+
+CLAIMS: Table[HolderKey, Claims] = Table("claims")
+CLAIMS_BY_PORT: Index[Port, HolderKey, Claims] = Index("claims by port", CLAIMS, _ports)
+CLAIMS_BY_PLACE: Index[Place, HolderKey, Claims] = Index("claims by port and hostname", CLAIMS, _places)
+PORT_OWNERS: Table[Port, PortOwner] = Table("port owners")
+PLACE_OWNERS: Table[Place, PlaceOwner] = Table("place owners")
+VERDICTS: Table[HolderKey, Verdict] = Table("verdicts")
+
+INDEXES: tuple[Index[Any, Any, Any], ...] = (CLAIMS_BY_PORT, CLAIMS_BY_PLACE)
+
+
+def derives(options: Options) -> tuple[Derive[Any, Any], ...]:
+    """The steps from what each object asks to what of it is refused: each for itself, then those that clash."""
+    return (
+        Derive(CLAIMS, (ENTRIES,), lambda read, key: _claims(read, key, options)),
+        Derive(PORT_OWNERS, (CLAIMS_BY_PORT,), _port_owner),
+        Derive(PLACE_OWNERS, (CLAIMS_BY_PLACE,), _place_owner),
+        Derive(VERDICTS, (CLAIMS,), _verdict),
+    )
 
 
 # --- Each for itself -----------------------------------------------------------------------------------------------
+
+
+def _claims(read: Read, key: HolderKey, options: Options) -> Built[Claims, Finding] | None:
+    holder = read.get(ENTRIES, key)
+    if holder is None:
+        return None
+    alone = {each.id: found for each in holder.entries if (found := tuple(_faults(each, options)))}
+    sound = tuple(each for each in holder.entries if each.id not in alone) if alone else holder.entries
+    return Built(Claims(key, holder.order, sound, alone))
 
 
 def _faults(entry: Entry, options: Options) -> Iterator[Finding]:
@@ -114,44 +203,64 @@ def _port_faults(entry: Entry, options: Options) -> Iterator[Finding]:
 # --- Together ------------------------------------------------------------------------------------------------------
 
 
-def _conflicts(listeners: tuple[Entry, ...]) -> Refused:
-    found: Refused = {}
-    for rivals in by_port(listeners):
-        families: dict[str, Entry] = {}
-        hostnames: dict[str, Entry] = {}
-        for group in _by_holder(rivals):
-            lost = _lost_to_earlier(group, families, hostnames)
-            kept = tuple(each for each in group if each.id not in lost)
-            found |= lost | _lost_among_themselves(kept)
-            for each in kept:
-                families.setdefault(_family(each), each)
-                hostnames.setdefault(each.hostname, each)
-    return found
+def _port_owner(read: Read, port: Port) -> Built[PortOwner, Finding] | None:
+    first = min(read.lookup(CLAIMS_BY_PORT, port), key=_order)
+    families: dict[str, Entry] = {}
+    for each in first.on(port):
+        families.setdefault(_family(each), each)
+    return Built(PortOwner(first.order, tuple(families.values())))
 
 
-def _by_holder(listeners: tuple[Entry, ...]) -> Iterator[tuple[Entry, ...]]:
-    groups: dict[tuple[object, ...], list[Entry]] = {}
-    for each in listeners:
-        groups.setdefault(each.holder.ref, []).append(each)
-    return (tuple(group) for group in groups.values())
+def _place_owner(read: Read, place: Place) -> Built[PlaceOwner, Finding] | None:
+    owner = read.get(PORT_OWNERS, place.port)
+    for claims in sorted(read.lookup(CLAIMS_BY_PLACE, place), key=_order):
+        for each in claims.on(place.port):
+            if each.hostname == place.hostname and _of_another_family(owner, claims.order, each) is None:
+                return Built(PlaceOwner(claims.order, each))
+    return None
+
+
+def _order(claims: Claims) -> MergeOrder:
+    return claims.order
+
+
+def _verdict(read: Read, key: HolderKey) -> Built[Verdict, Finding] | None:
+    claims = read.get(CLAIMS, key)
+    if claims is None:
+        return None
+    lost = dict(claims.alone)
+    for rivals in by_port(claims.entries):
+        port = Port(key.gateway, rivals[0].spec.port, rivals[0].is_udp)
+        to_earlier = _lost_to_earlier(read, claims, port, rivals)
+        lost |= to_earlier
+        lost |= _lost_among_themselves(tuple(each for each in rivals if each.id not in to_earlier))
+    ports = frozenset((each.spec.port, each.is_udp) for each in claims.entries if each.id not in lost)
+    return Built(Verdict(lost, ports))
 
 
 def _family(entry: Entry) -> str:
     return _FAMILIES.get(entry.spec.protocol, entry.spec.protocol)
 
 
-def _lost_to_earlier(group: tuple[Entry, ...], families: dict[str, Entry], hostnames: dict[str, Entry]) -> Refused:
+def _lost_to_earlier(read: Read, claims: Claims, port: Port, rivals: tuple[Entry, ...]) -> Refused:
     """Listeners whose port has another protocol already, or whose hostname is taken there."""
+    owner = read.get(PORT_OWNERS, port)
     lost: Refused = {}
-    for each in group:
-        other = next((entry for family, entry in families.items() if family != _family(each)), None)
-        if other is not None:
-            what = f"wants port {each.spec.port}, where {_named(other)} has protocol {other.spec.protocol}"
+    for each in rivals:
+        if (other := _of_another_family(owner, claims.order, each)) is not None:
+            what = f"wants port {port.port}, where {_named(other)} has protocol {other.spec.protocol}"
             lost[each.id] = _conflict(each, "ProtocolConflict", what, "a port of its own")
-        elif (other := hostnames.get(each.hostname)) is not None:
-            what = f"wants port and hostname that {_named(other)} has already"
+        elif (first := read.get(PLACE_OWNERS, Place(port, each.hostname))) is not None and first.order < claims.order:
+            what = f"wants port and hostname that {_named(first.entry)} has already"
             lost[each.id] = _conflict(each, "HostnameConflict", what, "another hostname")
     return lost
+
+
+def _of_another_family(owner: PortOwner | None, order: MergeOrder, entry: Entry) -> Entry | None:
+    """The listener that has given a port another protocol than one wants that came later."""
+    if owner is None or owner.order == order:
+        return None
+    return next((other for other in owner.families if _family(other) != _family(entry)), None)
 
 
 def _lost_among_themselves(group: tuple[Entry, ...]) -> Refused:
@@ -180,31 +289,12 @@ def _conflict(entry: Entry, reason: str, what: str, cure: str) -> tuple[Finding,
     return tuple(about_listener(entry, condition, reason, what, hint=hint) for condition in ("Conflicted", "Accepted"))
 
 
-def overlaps(listeners: tuple[Entry, ...]) -> Iterator[Finding]:
-    """TLS listeners of one port whose hostnames overlap: a client may reuse one's connection for the other's host."""
-    secure = tuple(each for each in listeners if each.spec.protocol in ("HTTPS", "TLS"))
-    for group in by_port(secure):
-        places = {each.id: place for place, each in enumerate(group)}
-        sharing = sharing_names({each.id: frozenset((each.hostname,)) for each in group})
-        for each in group:
-            if others := sorted(sharing[each.id], key=places.__getitem__):
-                yield about_listener(
-                    each,
-                    "OverlappingTLSConfig",
-                    "OverlappingHostnames",
-                    f"has hostnames in common with {names_of(others)} on port {each.spec.port}; clients that reuse a "
-                    "connection for a hostname of another listener are told to connect anew (421)",
-                    hint="Ignore this if their certificates cover no common name",
-                    severity="info",
-                )
-
-
 def _named(entry: Entry) -> str:
-    return f"listener `{entry.spec.name}` of {entry.holder.ref.kind} `{entry.holder.key}`"
+    return f"listener `{entry.spec.name}` of {entry.holder.kind} `{entry.holder.key}`"
 
 
 def names_of(names: list[str]) -> str:
     """``listener `a` `` or ``listeners `a`, `b` and 3 more``."""
-    shown = ", ".join(f"`{name}`" for name in names[:_MANY])
-    rest = f" and {len(names) - _MANY} more" if len(names) > _MANY else ""
+    shown = ", ".join(f"`{name}`" for name in names[:SHOWN])
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ("listener " if len(names) == 1 else "listeners ") + shown + rest

@@ -1,41 +1,36 @@
-"""Which listeners a gateway has: its own, those of the ListenerSets that it admits, those of Ingresses' certificates.
+"""One listener as its author wrote it, and what is told about it.
 
-The order is the one in which they are merged (Gateway API, ListenerSet): the Gateway's own, then older sets before
-younger ones, then sets by name, then Ingresses likewise. The invariant: everything that is judged by order is judged
-along this list. Read `conflicts.py` next.
+Which listeners a gateway has is worked out in `holders.py`, which of them are refused in `conflicts.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tripylon.api.gateway import Gateway, Listener, ListenerNamespaces, RouteNamespaces
-from tripylon.api.listener_sets import ListenerSet
+from tripylon.api.gateway import Listener, ListenerNamespaces, RouteNamespaces
+from tripylon.api.ingress import INGRESS_GROUP
+from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.findings import Finding, Severity
-from tripylon.graph import Read
-from tripylon.model.ingress_places import CERTIFICATES_BY_GATEWAY, IngressListeners, IngressPlace, listeners_of
-from tripylon.model.namespaces import allows
 from tripylon.model.plan import Namespaces
-from tripylon.values import Name
-from tripylon.world.world import LISTENER_SETS_BY_GATEWAY
-
-HTTPS_PORT = 443
-"""Where certificates of Ingresses are presented if a Gateway has no HTTPS listener of its own."""
+from tripylon.values import Name, Ref
 
 
 class Entry(NamedTuple):
     """One listener as its author wrote it, and where it stands."""
 
-    holder: Gateway | ListenerSet
+    holder: Ref
+    """The Gateway or ListenerSet that states it, or the Ingress whose certificate it presents."""
     spec: Listener
     place: int
-    """Index in the holder's `spec.listeners`."""
+    """Index in the holder's `spec.listeners`; of an Ingress, among the hosts that it has certificates for."""
+    field: str
+    """Where its holder states it."""
 
     @property
     def id(self) -> str:
         """Unique in the gateway: the listener's name, behind `namespace/set/` if a ListenerSet states it."""
-        return self.spec.name if isinstance(self.holder, Gateway) else f"{self.holder.key}/{self.spec.name}"
+        return self.spec.name if self.holder.kind == "Gateway" else f"{self.holder.key}/{self.spec.name}"
 
     @property
     def hostname(self) -> str:
@@ -52,51 +47,22 @@ class Entry(NamedTuple):
         """`Terminate` or `Passthrough`, where the protocol has TLS."""
         return (self.spec.tls.mode if self.spec.tls is not None else None) or "Terminate"
 
-
-def entries(read: Read, gateway: Gateway) -> tuple[Entry, ...]:
-    """Every listener of a gateway, in the order of merging."""
-    holders: tuple[Gateway | ListenerSet, ...] = (gateway, *admitted(read, gateway))
-    written = [Entry(holder, spec, place) for holder in holders for place, spec in enumerate(holder.spec.listeners)]
-    return (*written, *_of_ingresses(read, gateway, written))
+    @property
+    def is_udp(self) -> bool:
+        """Whether it takes datagrams, so that it shares its port with none that takes connections."""
+        return self.spec.protocol == "UDP"
 
 
-def _of_ingresses(read: Read, gateway: Gateway, written: list[Entry]) -> Iterator[Entry]:
-    """HTTPS listeners for the certificates of Ingresses, on the port of the Gateway's own; the oldest has a host."""
-    there = [each for each in written if each.spec.protocol in ("HTTPS", "TLS")]
-    port = next((each.spec.port for each in there if each.spec.protocol == "HTTPS"), HTTPS_PORT)
-    taken = {each.hostname for each in there if each.spec.port == port}
-    for place in sorted(read.lookup(CERTIFICATES_BY_GATEWAY, gateway.key), key=_age_of_ingress):
-        if not admits_from(read, gateway, place.name.namespace):
-            continue
-        holder = listeners_of(place, gateway.key, port, without=frozenset(taken))
-        if holder is not None:
-            yield from (Entry(holder, spec, index) for index, spec in enumerate(holder.spec.listeners))
-            taken |= {spec.hostname for spec in holder.spec.listeners}
-
-
-def _age_of_ingress(place: IngressPlace) -> tuple[bool, str, Name]:
-    return (not place.created, place.created, place.name)
-
-
-def admitted(read: Read, gateway: Gateway) -> tuple[ListenerSet, ...]:
-    """The ListenerSets that a Gateway lets in, in the order of merging."""
-    if gateway.spec.allowed_listeners is None:
-        return ()
-    found = [each for each in read.lookup(LISTENER_SETS_BY_GATEWAY, gateway.key) if admits(read, gateway, each)]
-    return tuple(sorted(found, key=_age))
-
-
-def admits(read: Read, gateway: Gateway, set_: ListenerSet) -> bool:
-    """Whether a Gateway lets a ListenerSet in (Gateway API, Gateway.spec.allowedListeners)."""
-    return admits_from(read, gateway, set_.metadata.namespace)
-
-
-def admits_from(read: Read, gateway: Gateway, namespace: str) -> bool:
-    """Whether a Gateway lets in listeners of a namespace: those of ListenerSets, and of Ingresses' certificates."""
-    if gateway.spec.allowed_listeners is None:
-        return False
-    namespaces = chosen(gateway.spec.allowed_listeners.namespaces)
-    return allows(read, namespaces, gateway.metadata.namespace, namespace)
+def holder_of(gateway: Name, listener: str) -> Ref:
+    """The object that states a listener of a gateway, by the listener's id."""
+    namespace, _, rest = listener.partition("/")
+    if not rest:
+        return Ref(GATEWAY_GROUP, "Gateway", *gateway)
+    name, _, listener = rest.partition("/")
+    # Names of listeners that Ingresses add have a colon, which those of others cannot have.
+    if ":" in listener:
+        return Ref(INGRESS_GROUP, "Ingress", namespace, name)
+    return Ref(GATEWAY_GROUP, "ListenerSet", namespace, name)
 
 
 def chosen(namespaces: RouteNamespaces | ListenerNamespaces) -> Namespaces:
@@ -116,11 +82,6 @@ def chosen(namespaces: RouteNamespaces | ListenerNamespaces) -> Namespaces:
     return Namespaces("None")
 
 
-def _age(set_: ListenerSet) -> tuple[bool, str, str, str]:
-    created = set_.metadata.creation_timestamp
-    return (not created, created, *set_.key)
-
-
 def about_listener(
     entry: Entry,
     condition: str,
@@ -134,11 +95,11 @@ def about_listener(
     """A finding on one listener; `what` follows the listener's name in the sentence, `field` is below the listener."""
     holder = entry.holder
     return Finding(
-        object=holder.ref,
+        object=holder,
         severity=severity,
         condition=condition,
         reason=reason,
-        message=f"Listener `{entry.spec.name}` of {holder.ref.kind} `{holder.key}` {what}",
+        message=f"Listener `{entry.spec.name}` of {holder.kind} `{holder.key}` {what}",
         hint=hint,
         field=_field(entry, field),
         listener=entry.spec.name,
@@ -147,14 +108,12 @@ def about_listener(
 
 def _field(entry: Entry, field: str) -> str:
     """A field of a listener in its holder; of an Ingress it is the certificate that the listener is there for."""
-    if isinstance(entry.holder, IngressListeners):
-        return f"spec.tls[{entry.holder.places[entry.place]}]"
-    return f"spec.listeners[{entry.place}]" + (f".{field}" if field else "")
+    return entry.field + (f".{field}" if field and entry.holder.kind != "Ingress" else "")
 
 
-def by_port(listeners: tuple[Entry, ...]) -> Iterator[tuple[Entry, ...]]:
-    """The listeners that share a port and a transport, in the order of merging."""
+def by_port(listeners: Iterable[Entry]) -> Iterator[tuple[Entry, ...]]:
+    """The listeners that share a port and a transport, in the order in which they came."""
     ports: dict[tuple[int, bool], list[Entry]] = {}
     for entry in listeners:
-        ports.setdefault((entry.spec.port, entry.spec.protocol == "UDP"), []).append(entry)
+        ports.setdefault((entry.spec.port, entry.is_udp), []).append(entry)
     return (tuple(each) for each in ports.values())

@@ -11,26 +11,25 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
-from tripylon.model.gateways import GATEWAY_PLANS
-from tripylon.model.listeners import owner
+from tripylon.model.gateways import LISTENERS
 from tripylon.model.order import entry_order
 from tripylon.model.plan import (
     Attachment,
-    GatewayPlan,
+    HolderKey,
+    HolderListeners,
     HostKey,
     HostPlan,
     Listener,
     ListenerAuth,
     RouteEntry,
     RoutePlan,
-    RouteTable,
 )
 from tripylon.model.route_plans import LISTENER_AUTH, ROUTE_PLANS
-from tripylon.values import Built, Name, Ref, hostname_matches, hostname_specificity, wider_hostnames
+from tripylon.model.served import SHARED, host_key, owner
+from tripylon.values import Built, Ref, hostname_matches, hostname_specificity, wider_hostnames
 
 HOSTS: Table[HostKey, HostPlan] = Table("host plans")
 
@@ -39,14 +38,14 @@ def _hosts_of_route(_: Ref, route: RoutePlan) -> Iterable[HostKey]:
     return (attachment.host for attachment in route.attachments)
 
 
-def _hosts_of_gateway(name: Name, plan: GatewayPlan) -> Iterator[HostKey]:
-    for listener in plan.listeners:
+def _hosts_of_listeners(key: HolderKey, holder: HolderListeners) -> Iterator[HostKey]:
+    for listener in holder.listeners:
         if listener.usable and listener.http:
-            yield HostKey(listener.table(name), listener.hostname)
+            yield HostKey(listener.table(key.gateway), listener.hostname)
 
 
 ROUTES_BY_HOST: Index[HostKey, Ref, RoutePlan] = Index("routes by host", ROUTE_PLANS, _hosts_of_route)
-LISTENER_HOSTS: Index[HostKey, Name, GatewayPlan] = Index("hosts of listeners", GATEWAY_PLANS, _hosts_of_gateway)
+LISTENER_HOSTS: Index[HostKey, HolderKey, HolderListeners] = Index("hosts of listeners", LISTENERS, _hosts_of_listeners)
 
 
 def derives() -> tuple[Derive[HostKey, HostPlan], ...]:
@@ -56,24 +55,21 @@ def derives() -> tuple[Derive[HostKey, HostPlan], ...]:
 
 def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
     """Everything that one hostname answers, in order."""
-    plan = read.get(GATEWAY_PLANS, key.table.gateway)
-    if plan is None:
-        return None
-    listener = owner(plan, key.table, key.hostname)
+    listener = owner(read, key)
     if listener is None:
         return None
     found: dict[tuple[Ref, int, int], tuple[tuple[object, ...], RouteEntry]] = {}
     for hostname in wider_hostnames(key.hostname):
         if not hostname_matches(listener.hostname, hostname):
             break
-        place = key if hostname == key.hostname else _host_key(key.table, hostname)
+        place = key if hostname == key.hostname else host_key(key.table, hostname)
         for route in read.lookup(ROUTES_BY_HOST, place):
             for order, part, entry in _entries(route, key, listener.id):
                 known = found.get(part)
                 if known is None or order < known[0]:
                     found[part] = (order, entry)
     ordered = sorted(found.values(), key=lambda pair: pair[0])
-    rightful = listener.id if key.table.secure and key.table.port in plan.shared else ""
+    rightful = listener.id if key.table.secure and read.get(SHARED, key.table) else ""
     return Built(HostPlan(key, tuple(entry for _, entry in ordered), _auth(read, key, listener), rightful))
 
 
@@ -81,12 +77,6 @@ def _auth(read: Read, key: HostKey, listener: Listener) -> ListenerAuth | None:
     """What the listener of a host asks before a route is chosen."""
     asking = (read.get(LISTENER_AUTH, key.table.gateway) or ()) if listener.filtered else ()
     return next((each for each in asking if each.listener == listener.id), None)
-
-
-@lru_cache(maxsize=4096)
-def _host_key(table: RouteTable, hostname: str) -> HostKey:
-    """One object for all narrower hosts, since each of them holds on to the keys that it asked for."""
-    return HostKey(table, hostname)
 
 
 def _entries(

@@ -1,6 +1,6 @@
 """Certificates of an Ingress that its gateway does not present, and why.
 
-Those that it presents stand in HTTPS listeners, which `entries.py` adds to the gateway; what is wrong with a Secret is
+Those that it presents stand in HTTPS listeners, which `holders.py` adds to the gateway; what is wrong with a Secret is
 told by `tls.py`. The invariant: each host of `spec.tls` is served by its own certificate, or it is told by which.
 """
 
@@ -12,13 +12,12 @@ from tripylon.api.ingress import Ingress
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Read
 from tripylon.model.ingress_places import INGRESS_PLACES, IngressCertificate, certificates_of
-from tripylon.model.plan import GatewayPlan, Listener
-from tripylon.values import hostname_matches
+from tripylon.model.plan import Listener
+from tripylon.model.served import named
+from tripylon.values import Name, hostname_matches
 
 
-def unpresented(
-    read: Read, ingress: Ingress, gateway: GatewayPlan, listeners: tuple[Listener, ...]
-) -> Iterator[Finding]:
+def unpresented(read: Read, ingress: Ingress, gateway: Name, listeners: tuple[Listener, ...]) -> Iterator[Finding]:
     """What is to tell about each host of `spec.tls` at a gateway of which these listeners take the Ingress."""
     for each in certificates_of(ingress):
         yield from _judge(read, ingress, gateway, each)
@@ -26,18 +25,18 @@ def unpresented(
     for place, entry in enumerate(ingress.spec.tls):
         bare = [host for host in entry.hosts if not any(hostname_matches(each, host.lower()) for each in secure)]
         if not entry.secret_name and bare:
-            what = f"names no Secret for `{bare[0]}`, for which Gateway `{gateway.name}` has no HTTPS listener"
+            what = f"names no Secret for `{bare[0]}`, for which Gateway `{gateway}` has no HTTPS listener"
             hint = "Name a Secret, or add a listener with a certificate to the Gateway"
             yield _finding(ingress, place, "InvalidCertificateRef", what, hint)
 
 
-def _judge(read: Read, ingress: Ingress, gateway: GatewayPlan, wanted: IngressCertificate) -> Iterator[Finding]:
-    there = [each for each in gateway.listeners if each.protocol == "HTTPS" and each.hostname == wanted.hostname]
+def _judge(read: Read, ingress: Ingress, gateway: Name, wanted: IngressCertificate) -> Iterator[Finding]:
+    there = [each for each in named(read, gateway, wanted.hostname) if each.protocol == "HTTPS"]
     if any(listener.holder == ingress.ref for listener in there):
         return
     host = f"`{wanted.hostname or '*'}`"
     if not there:
-        what = f"may not add the certificate for {host} to Gateway `{gateway.name}`"
+        what = f"may not add the certificate for {host} to Gateway `{gateway}`"
         hint = f"Allow namespace `{ingress.metadata.namespace}` by `spec.allowedListeners` of the Gateway"
         yield _finding(ingress, wanted.place, "NotAllowed", what, hint, severity="error")
         return

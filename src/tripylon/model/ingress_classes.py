@@ -13,7 +13,7 @@ from tripylon.api.ingress import DEFAULT_CLASS_ANNOTATION, Ingress, IngressClass
 from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Index, Read, Table
-from tripylon.model.gateways import DEFAULT_GATEWAYS, is_ours
+from tripylon.model.gateway_heads import DEFAULT_GATEWAYS, is_ours
 from tripylon.model.ingress_places import INGRESS_PLACES, IngressPlace, certificates_of
 from tripylon.model.options import Options
 from tripylon.values import Built, Name

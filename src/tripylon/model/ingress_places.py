@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from tripylon.api.gateway import ListenerTLS
-from tripylon.api.ingress import INGRESS_GROUP, Ingress
-from tripylon.api.listener_sets import ListenerEntry, ListenerSet, ListenerSetSpec, ParentGatewayReference
-from tripylon.api.meta import ObjectMeta
-from tripylon.api.refs import SecretObjectReference
+from tripylon.api.ingress import Ingress
 from tripylon.graph import Index, Table
-from tripylon.values import Name, Ref
+from tripylon.values import Name
 
 
 class IngressCertificate(msgspec.Struct, frozen=True, gc=False):
@@ -44,26 +40,11 @@ INGRESS_PLACES: Table[Name, IngressPlace] = Table("ingress places")
 INGRESSES_BY_GATEWAY: Index[Name, Name, IngressPlace] = Index(
     "ingresses by gateway", INGRESS_PLACES, lambda _, place: place.gateways
 )
-CERTIFICATES_BY_GATEWAY: Index[Name, Name, IngressPlace] = Index(
-    "ingresses with certificates by gateway",
+CERTIFICATES_BY_HOST: Index[tuple[Name, str], Name, IngressPlace] = Index(
+    "ingresses by gateway and host of a certificate",
     INGRESS_PLACES,
-    lambda _, place: place.gateways if place.certificates else (),
+    lambda _, place: [(gateway, each.hostname) for gateway in place.gateways for each in place.certificates],
 )
-
-
-class IngressListeners(ListenerSet, frozen=True, gc=False, kw_only=True):
-    """The HTTPS listeners that an Ingress adds to a gateway by its certificates: a ListenerSet that nobody wrote.
-
-    Names of its listeners have a colon, which those of real ones cannot have, so that their ids differ.
-    """
-
-    places: tuple[int, ...] = ()
-    """For each listener the index in the Ingress's `spec.tls`."""
-
-    @property
-    def ref(self) -> Ref:
-        """The Ingress."""
-        return Ref(INGRESS_GROUP, "Ingress", self.metadata.namespace, self.metadata.name)
 
 
 def certificates_of(ingress: Ingress) -> tuple[IngressCertificate, ...]:
@@ -74,27 +55,3 @@ def certificates_of(ingress: Ingress) -> tuple[IngressCertificate, ...]:
             if each.secret_name:
                 found.setdefault(hostname, IngressCertificate(hostname, each.secret_name, place))
     return tuple(found.values())
-
-
-def listeners_of(place: IngressPlace, gateway: Name, port: int, *, without: frozenset[str]) -> IngressListeners | None:
-    """The listeners for the hosts of an Ingress's certificates, but for those that are there; None: there are none."""
-    wanted = tuple(each for each in place.certificates if each.hostname not in without)
-    if not wanted:
-        return None
-    return IngressListeners(
-        metadata=ObjectMeta(name=place.name.name, namespace=place.name.namespace, creation_timestamp=place.created),
-        spec=ListenerSetSpec(
-            parent_ref=ParentGatewayReference(name=gateway.name, namespace=gateway.namespace),
-            listeners=tuple(
-                ListenerEntry(
-                    name=f"tls:{each.hostname or '*'}",
-                    hostname=each.hostname,
-                    port=port,
-                    protocol="HTTPS",
-                    tls=ListenerTLS(certificate_refs=(SecretObjectReference(name=each.secret),)),
-                )
-                for each in wanted
-            ),
-        ),
-        places=tuple(each.place for each in wanted),
-    )

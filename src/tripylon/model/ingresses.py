@@ -18,17 +18,16 @@ from tripylon.findings import Finding, Severity
 from tripylon.graph import Index, Read
 from tripylon.model.backends import Fault, resolve
 from tripylon.model.client_certificates import clusters_of, reached_by
+from tripylon.model.gateway_heads import GATEWAY_HEADS
 from tripylon.model.gateways import GATEWAY_PLANS
 from tripylon.model.ingress_certificates import unpresented
 from tripylon.model.ingress_places import INGRESS_PLACES, IngressPlace
-from tripylon.model.listeners import owner
 from tripylon.model.namespaces import allows
 from tripylon.model.order import LAST, ingress_rank
 from tripylon.model.plan import (
     Attachment,
     ClusterKey,
     Destination,
-    GatewayPlan,
     HostKey,
     Listener,
     Match,
@@ -39,6 +38,7 @@ from tripylon.model.plan import (
     Value,
     attachment_order,
 )
+from tripylon.model.served import covering_listeners, owner
 from tripylon.values import Built, Name, Ref, intersect_hostnames
 from tripylon.world.world import INGRESSES, SERVICES
 
@@ -50,7 +50,7 @@ _FOREIGN = re.compile(r"(^|\.)ingress\.|^(haproxy|konghq|nginx|traefik|projectco
 _NOT_IN_PATHS = re.compile(r"[\x00-\x20?#\x7f]")
 """What no path of a request holds; Envoy refuses some of it, with everything else of the host."""
 _MANY = 5
-"""So many annotations are named in one sentence."""
+"""So many annotations or hostnames are named in one sentence."""
 
 
 def plan_ingress(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
@@ -64,13 +64,12 @@ def plan_ingress(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
     parents: list[ParentPlan] = []
     attachments: dict[Attachment, None] = {}
     for index, name in enumerate(place.gateways):
-        gateway = read.get(GATEWAY_PLANS, name)
-        if gateway is not None:
-            listeners = _listeners(read, ingress, gateway, hostnames, findings)
-            findings.extend(unpresented(read, ingress, gateway, listeners))
+        if read.get(GATEWAY_HEADS, name) is not None:
+            listeners = _listeners(read, ingress, name, hostnames, findings)
+            findings.extend(unpresented(read, ingress, name, listeners))
             parents.append(ParentPlan(index, name, tuple(listener.id for listener in listeners)))
             for listener in listeners:
-                attachments.update(dict.fromkeys(_attachments(gateway, listener, hostnames)))
+                attachments.update(dict.fromkeys(_attachments(read, name, listener, hostnames)))
     if not parents:
         findings.append(_leads_nowhere(ingress))
     gateways = dict.fromkeys(attachment.host.table.gateway for attachment in attachments)
@@ -91,44 +90,64 @@ def plan_ingress(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
 
 
 def _listeners(
-    read: Read, ingress: Ingress, gateway: GatewayPlan, hostnames: tuple[str, ...], findings: list[Finding]
+    read: Read, ingress: Ingress, gateway: Name, hostnames: tuple[str, ...], findings: list[Finding]
 ) -> tuple[Listener, ...]:
     """The listeners of a gateway that take an Ingress: those that would take an HTTPRoute of its hostnames."""
     space = ingress.metadata.namespace
-    allowed = [
-        listener
-        for listener in gateway.listeners
-        if (GATEWAY_GROUP, "HTTPRoute") in listener.kinds
-        and allows(read, listener.namespaces, listener.holder.namespace, space)
-    ]
-    fitting = tuple(listener for listener in allowed if any(_common(listener, hostname) for hostname in hostnames))
+    fitting = tuple(listener for listener in _fitting(read, gateway, hostnames) if _allows(read, listener, space))
     if fitting or not hostnames:
         return fitting
+    plan = read.get(GATEWAY_PLANS, gateway)
+    allowed = [each for each in (plan.listeners if plan is not None else ()) if _allows(read, each, space)]
     if not allowed:
         reason, what = "NotAllowedByListeners", f"no listener that allows HTTPRoutes of namespace `{space}`"
         hint = "Allow the namespace by the listener's `allowedRoutes`, which counts for Ingresses, too"
     else:
-        hosts = ", ".join(sorted(f"`{listener.hostname}`" for listener in allowed))
         reason = "NoMatchingListenerHostname"
-        what = f"no listener whose hostname fits those of the Ingress; there are {hosts}"
+        there = _some(each.hostname for each in allowed)
+        what = f"no listener whose hostname fits those of the Ingress; there are {there}"
         hint = "Name a host that a listener covers, or add a listener without a hostname"
-    what = f"is not served by Gateway `{gateway.name}`: it has {what}"
+    what = f"is not served by Gateway `{gateway}`: it has {what}"
     findings.append(_finding(ingress, "Accepted", reason, what, hint))
     return ()
+
+
+def _fitting(read: Read, gateway: Name, hostnames: tuple[str, ...]) -> Iterable[Listener]:
+    """The listeners whose hostnames have something in common with these: looked up, unless an Ingress asks for many."""
+    if all(hostname and not hostname.startswith("*.") for hostname in hostnames):
+        found = (each for hostname in hostnames for each in covering_listeners(read, gateway, hostname))
+        return {each.id: each for each in found}.values()
+    plan = read.get(GATEWAY_PLANS, gateway)
+    there = plan.listeners if plan is not None else ()
+    return (each for each in there if any(_common(each, hostname) for hostname in hostnames))
+
+
+def _allows(read: Read, listener: Listener, space: str) -> bool:
+    """Whether a listener takes HTTPRoutes of a namespace."""
+    return (GATEWAY_GROUP, "HTTPRoute") in listener.kinds and allows(
+        read, listener.namespaces, listener.holder.namespace, space
+    )
+
+
+def _some(hostnames: Iterable[str]) -> str:
+    """The first of some hostnames."""
+    ordered = sorted(hostnames)
+    rest = f" and {len(ordered) - _MANY} more" if len(ordered) > _MANY else ""
+    return ", ".join(f"`{hostname}`" for hostname in ordered[:_MANY]) + rest
 
 
 def _common(listener: Listener, hostname: str) -> bool:
     return intersect_hostnames(listener.hostname, hostname) is not None
 
 
-def _attachments(gateway: GatewayPlan, listener: Listener, hostnames: tuple[str, ...]) -> Iterator[Attachment]:
+def _attachments(read: Read, gateway: Name, listener: Listener, hostnames: tuple[str, ...]) -> Iterator[Attachment]:
     """What an Ingress serves through one listener: its hostnames that belong to no more specific listener."""
     if not listener.usable:
         return
-    table = listener.table(gateway.name)
+    table = listener.table(gateway)
     for own in hostnames:
         common = intersect_hostnames(listener.hostname, own)
-        if common is not None and owner(gateway, table, common) == listener:
+        if common is not None and owner(read, HostKey(table, common)) == listener:
             yield Attachment(HostKey(table, common), listener.id, own)
 
 

@@ -12,32 +12,40 @@ import msgspec
 
 from tripylon.api.filters import ExternalAuth
 from tripylon.findings import Finding
-from tripylon.graph import Derive, Read
+from tripylon.graph import Derive, Index, Read
 from tripylon.model.backends import Fault
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES, reached
-from tripylon.model.entries import Entry, about_listener, entries
+from tripylon.model.entries import Entry, about_listener
 from tripylon.model.external_auth import plan_external_auth
-from tripylon.model.gateways import GATEWAY_PLANS
-from tripylon.model.plan import AuthService, ListenerAuth
+from tripylon.model.gateways import LISTENERS
+from tripylon.model.holders import ENTRIES
+from tripylon.model.plan import AuthService, HolderKey, HolderListeners, ListenerAuth, merge_order
 from tripylon.model.route_plans import LISTENER_AUTH
 from tripylon.values import Built, Name
-from tripylon.world.world import GATEWAYS
+
+
+def _filtered(key: HolderKey, holder: HolderListeners) -> tuple[Name, ...]:
+    return (key.gateway,) if any(listener.filtered for listener in holder.listeners) else ()
+
+
+FILTERED: Index[Name, HolderKey, HolderListeners] = Index("listeners with filters", LISTENERS, _filtered)
 
 
 def derives() -> tuple[Derive[Name, tuple[ListenerAuth, ...]], ...]:
     """The step from gateways to what their listeners ask."""
-    return (Derive(LISTENER_AUTH, (GATEWAY_PLANS,), plan_listener_auth),)
+    return (Derive(LISTENER_AUTH, (FILTERED,), plan_listener_auth),)
 
 
 def plan_listener_auth(read: Read, name: Name) -> Built[tuple[ListenerAuth, ...], Finding] | None:
     """The services that each listener of a gateway asks, in the order in which they stand."""
-    plan, gateway = read.get(GATEWAY_PLANS, name), read.get(GATEWAYS, name)
-    if plan is None or gateway is None or not any(listener.filtered for listener in plan.listeners):
-        return None
     findings: list[Finding] = []
-    filtered = {listener.id for listener in plan.listeners if listener.filtered and listener.usable}
-    found = tuple(_plan(read, name, each, findings) for each in entries(read, gateway) if each.id in filtered)
-    return Built(found, tuple(findings))
+    found: list[ListenerAuth] = []
+    for holder in sorted(read.lookup(FILTERED, name), key=merge_order):
+        written = read.get(ENTRIES, holder.key)
+        for listener, entry in zip(holder.listeners, written.entries if written is not None else (), strict=True):
+            if listener.filtered and listener.usable:
+                found.append(_plan(read, name, entry, findings))
+    return Built(tuple(found), tuple(findings))
 
 
 def _plan(read: Read, gateway: Name, entry: Entry, findings: list[Finding]) -> ListenerAuth:
@@ -53,7 +61,7 @@ def _ask(
     read: Read, gateway: Name, entry: Entry, index: int, asking: ExternalAuth, findings: list[Finding]
 ) -> Iterator[AuthService]:
     """The service, as the gateway reaches it; none: it cannot be asked, which is told."""
-    service = plan_external_auth(read, entry.holder.ref, asking)
+    service = plan_external_auth(read, entry.holder, asking)
     if isinstance(service, Fault):
         findings.append(_broken(entry, service, index))
         return

@@ -1,6 +1,6 @@
 """ListenerSet → the gateway that it adds listeners to, if that one lets it (Gateway API, ListenerSet).
 
-The listeners themselves are the gateway's, see `gateways.py`; here is only what concerns a set as a whole, which is
+The listeners themselves are the gateway's, see `holders.py`; here is only what concerns a set as a whole, which is
 also what a route needs that names a set as its parent.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 from tripylon.api.meta import GATEWAY_GROUP
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
-from tripylon.model.entries import admits
-from tripylon.model.gateways import is_ours
-from tripylon.model.options import Options
+from tripylon.model.gateway_heads import GATEWAY_HEADS
+from tripylon.model.namespaces import allows
 from tripylon.model.plan import ListenerSetPlan
 from tripylon.values import Built, Name
 from tripylon.world.world import GATEWAYS, LISTENER_SETS
@@ -20,19 +19,21 @@ LISTENER_SET_PLANS: Table[Name, ListenerSetPlan] = Table("listenerset plans")
 """The ListenerSets whose parent is a gateway of ours."""
 
 
-def derives(options: Options) -> tuple[Derive[Name, ListenerSetPlan], ...]:
+def derives() -> tuple[Derive[Name, ListenerSetPlan], ...]:
     """The step that judges each ListenerSet."""
-    return (Derive(LISTENER_SET_PLANS, (LISTENER_SETS,), lambda read, name: plan_listener_set(read, name, options)),)
+    return (Derive(LISTENER_SET_PLANS, (LISTENER_SETS,), plan_listener_set),)
 
 
-def plan_listener_set(read: Read, name: Name, options: Options) -> Built[ListenerSetPlan, Finding] | None:
+def plan_listener_set(read: Read, name: Name) -> Built[ListenerSetPlan, Finding] | None:
     """Which gateway a set belongs to, and whether it is let in; a parent that is not ours has no status."""
     set_ = read.get(LISTENER_SETS, name)
     if set_ is None or (set_.spec.parent_ref.group, set_.spec.parent_ref.kind) != (GATEWAY_GROUP, "Gateway"):
         return None
     parent = Name(set_.spec.parent_ref.namespace or name.namespace, set_.spec.parent_ref.name)
-    gateway = read.get(GATEWAYS, parent)
+    gateway = read.get(GATEWAY_HEADS, parent)
     if gateway is None:
+        if read.get(GATEWAYS, parent) is not None:
+            return None
         missing = Finding(
             object=set_.ref,
             severity="warning",
@@ -43,9 +44,7 @@ def plan_listener_set(read: Read, name: Name, options: Options) -> Built[Listene
             field="spec.parentRef",
         )
         return Built(None, (missing,))
-    if not is_ours(read, gateway, options):
-        return None
-    if admits(read, gateway, set_):
+    if allows(read, gateway.admits, parent.namespace, name.namespace):
         return Built(ListenerSetPlan(name, parent, admitted=True))
     not_allowed = Finding(
         object=set_.ref,

@@ -321,17 +321,60 @@ class Listener(msgspec.Struct, frozen=True, gc=False):
 
     def table(self, gateway: Name) -> RouteTable:
         """The routing table that serves this listener, if it is one for HTTP."""
-        return _route_table(gateway, self.port, self.protocol == "HTTPS")
+        return route_table(gateway, self.port, secure=self.protocol == "HTTPS")
 
 
 @lru_cache(maxsize=1024)
-def _route_table(gateway: Name, port: int, secure: bool) -> RouteTable:
+def route_table(gateway: Name, port: int, *, secure: bool) -> RouteTable:
     """One object for all routes, since each of them holds on to it."""
     return RouteTable(gateway, port, secure)
 
 
+class HolderKey(NamedTuple):
+    """An object that states listeners of a gateway: the Gateway itself, a ListenerSet, or an Ingress."""
+
+    gateway: Name
+    holder: Ref
+
+
+class MergeOrder(NamedTuple):
+    """Where the listeners of an object stand among all of their gateway, least first (Gateway API, ListenerSet)."""
+
+    rank: int
+    """0 for the Gateway itself, 1 for ListenerSets, 2 for Ingresses."""
+    undated: bool
+    created: str
+    name: Name
+
+
+class HolderListeners(msgspec.Struct, frozen=True, gc=False):
+    """The listeners that one object adds to a gateway, in the order in which it states them."""
+
+    key: HolderKey
+    order: MergeOrder
+    listeners: tuple[Listener, ...]
+
+
+def merge_order(holder: HolderListeners | HolderTls) -> MergeOrder:
+    """Sort key of the parts of a gateway."""
+    return holder.order
+
+
+class GatewayHead(msgspec.Struct, frozen=True, gc=False):
+    """One gateway of ours without its listeners."""
+
+    name: Name
+    created: str
+    """RFC 3339 creation time; empty in files that do not state one."""
+    addresses: tuple[str, ...]
+    """IP addresses that its listeners bind."""
+    accepted: bool
+    admits: Namespaces
+    """From which namespaces it takes listeners of others."""
+
+
 class GatewayPlan(msgspec.Struct, frozen=True, gc=False):
-    """One gateway of ours as routes see it."""
+    """One gateway of ours with all of its listeners: what a proxy gets. Whom one listener concerns reads that alone."""
 
     name: Name
     addresses: tuple[str, ...]
@@ -339,12 +382,10 @@ class GatewayPlan(msgspec.Struct, frozen=True, gc=False):
     listeners: tuple[Listener, ...]
     """Its own, then those of the ListenerSets that it admits, the earlier before the later."""
     accepted: bool
-    served: dict[tuple[int, str], Listener]
-    """The usable ones by port and hostname, of which no two are the same, but for those of UDP."""
-    ids: dict[str, Listener]
-    """The usable ones by id."""
-    shared: frozenset[int] = frozenset()
-    """Ports that several HTTPS listeners share: there it matters which of them took a connection."""
+    sockets: frozenset[tuple[int, bool]]
+    """The ports of all listeners, each with whether it is one of UDP."""
+    tables: frozenset[RouteTable]
+    """The routing tables of the usable ones."""
 
 
 class ListenerSetPlan(msgspec.Struct, frozen=True, gc=False):
@@ -441,6 +482,29 @@ class TlsPlan(msgspec.Struct, frozen=True, gc=False):
     certificates: tuple[Name, ...]
     clients: ClientValidation | None = None
     """None: clients need no certificate, and none is asked for."""
+
+
+class Presented(NamedTuple):
+    """A usable listener with the names that its certificates are for."""
+
+    listener: str
+    """Id of the listener."""
+    port: int
+    hostname: str
+    names: frozenset[str]
+
+
+class HolderTls(msgspec.Struct, frozen=True, gc=False):
+    """The TLS side of the listeners that one object adds to a gateway."""
+
+    key: HolderKey
+    order: MergeOrder
+    listeners: tuple[TlsPlan, ...]
+    """Those that have what they need to end TLS."""
+    presented: tuple[Presented, ...]
+    """The same with the names of their certificates."""
+    valid: bool
+    """Whether any of the object's listeners, of whatever protocol, can be served."""
 
 
 class GatewayTls(msgspec.Struct, frozen=True, gc=False):

@@ -22,7 +22,7 @@ from tripylon.api.x_backends import X_GROUP
 from tripylon.api.x_policies import XBackendTrafficPolicy, XTelemetryPolicy
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
-from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.gateway_heads import GATEWAY_HEADS
 from tripylon.model.ingress_places import INGRESS_PLACES
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.model.route_plans import ROUTE_PLANS
@@ -205,7 +205,7 @@ def _asking(read: Read, target: Ref) -> Iterator[Name]:
     for holder, gateway in holders:
         own = holder.namespace == target.namespace
         if (own or (target.kind == "Service" and may_refer(read, holder, target))) and (
-            read.get(GATEWAY_PLANS, gateway) is not None
+            read.get(GATEWAY_HEADS, gateway) is not None
         ):
             yield gateway
 
@@ -214,7 +214,7 @@ def _traced(read: Read, policy: XTelemetryPolicy) -> Iterator[Name]:
     """The gateways that a policy is for."""
     for target in policy.spec.target_refs:
         name = Name(policy.key.namespace, target.name)
-        if (target.group, target.kind) == (GATEWAY_GROUP, "Gateway") and read.get(GATEWAY_PLANS, name) is not None:
+        if (target.group, target.kind) == (GATEWAY_GROUP, "Gateway") and read.get(GATEWAY_HEADS, name) is not None:
             yield name
 
 

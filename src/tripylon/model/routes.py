@@ -13,11 +13,9 @@ from tripylon.graph import Derive, Index, Read
 from tripylon.model.attachment import attach, intersections
 from tripylon.model.client_certificates import clusters_of, reached_by
 from tripylon.model.ingresses import INGRESSES_OF_OURS, plan_ingress
-from tripylon.model.listeners import owner
 from tripylon.model.plan import (
     Attachment,
     ClusterKey,
-    GatewayPlan,
     HostKey,
     Listener,
     ParentPlan,
@@ -27,6 +25,7 @@ from tripylon.model.plan import (
 )
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.rules import plan_grpc_rules, plan_http_rules
+from tripylon.model.served import owner
 from tripylon.values import Built, Name, Ref
 from tripylon.world.world import ROUTES, Route
 
@@ -60,7 +59,7 @@ def plan_route(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
     for parent in attach(read, route, findings):
         parents.append(parent.plan)
         for listener in parent.listeners:
-            attachments.update(dict.fromkeys(_attachments(route, parent.gateway, listener)))
+            attachments.update(dict.fromkeys(_attachments(read, route, parent.gateway, listener)))
     if isinstance(route, GRPCRoute):
         rules = plan_grpc_rules(read, route, findings)
     else:
@@ -81,14 +80,15 @@ def plan_route(read: Read, ref: Ref) -> Built[RoutePlan, Finding] | None:
     return Built(plan, tuple(findings))
 
 
-def _attachments(route: Route, gateway: GatewayPlan, listener: Listener) -> Iterator[Attachment]:
+def _attachments(read: Read, route: Route, gateway: Name, listener: Listener) -> Iterator[Attachment]:
     """What the route serves through one listener: the hostnames of it that belong to no more specific listener."""
     if not listener.usable:
         return
-    table = listener.table(gateway.name)
+    table = listener.table(gateway)
     for common, own in intersections(route, listener):
-        if owner(gateway, table, common) == listener:
-            yield Attachment(HostKey(table, common), listener.id, own)
+        host = HostKey(table, common)
+        if owner(read, host) == listener:
+            yield Attachment(host, listener.id, own)
 
 
 def _clusters(read: Read, attachments: Iterable[Attachment], rules: tuple[RulePlan, ...]) -> tuple[ClusterKey, ...]:

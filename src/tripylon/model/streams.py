@@ -20,8 +20,8 @@ from tripylon.model.attachment import attach, intersections
 from tripylon.model.backends import Fault, Stream, resolve, unread_port
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES, reached
 from tripylon.model.filters import unresolved
-from tripylon.model.listeners import tls_owner
-from tripylon.model.plan import GatewayPlan, Listener, ParentPlan
+from tripylon.model.plan import Listener, ParentPlan
+from tripylon.model.served import tls_owner
 from tripylon.model.stream_plans import (
     ROUTES_BY_STREAM,
     STREAM_ROUTES,
@@ -33,7 +33,7 @@ from tripylon.model.stream_plans import (
     StreamProtocol,
     StreamRoutePlan,
 )
-from tripylon.values import Built, Ref, hostname_specificity
+from tripylon.values import Built, Name, Ref, hostname_specificity
 from tripylon.world.world import ROUTES, Route
 
 StreamRoute = TLSRoute | TCPRoute | UDPRoute
@@ -65,7 +65,7 @@ def plan_stream_route(read: Read, ref: Ref) -> Built[StreamRoutePlan, Finding] |
     for parent in attach(read, route, findings):
         parents.append(parent.plan)
         for listener in parent.listeners:
-            attachments.update(dict.fromkeys(_attachments(route, parent.gateway, listener)))
+            attachments.update(dict.fromkeys(_attachments(read, route, parent.gateway, listener)))
     passed = any(not attachment.terminated for attachment in attachments)
     plan = StreamRoutePlan(
         ref,
@@ -94,14 +94,14 @@ def plan_stream(read: Read, key: StreamKey) -> Built[StreamPlan, Finding] | None
     return Built(StreamPlan(key, first.ref, shares))
 
 
-def _attachments(route: StreamRoute, gateway: GatewayPlan, listener: Listener) -> Iterator[StreamAttachment]:
+def _attachments(read: Read, route: StreamRoute, gateway: Name, listener: Listener) -> Iterator[StreamAttachment]:
     """The places that a route wants through one listener: hostnames that belong to no more specific listener."""
     if not listener.usable:
         return
     protocol = PROTOCOLS[route.ref.kind]
     for common, own in intersections(route, listener):
-        if protocol != "TLS" or tls_owner(gateway, listener.port, common) == listener:
-            key = StreamKey(gateway.name, listener.port, protocol, listener.id, common)
+        if protocol != "TLS" or tls_owner(read, gateway, listener.port, common) == listener:
+            key = StreamKey(gateway, listener.port, protocol, listener.id, common)
             yield StreamAttachment(key, own, terminated=protocol != "TLS" or listener.terminates)
 
 

@@ -20,7 +20,7 @@ from tripylon.findings import Finding
 from tripylon.graph import Derive, Read, Table
 from tripylon.model.backends import PROTOCOLS_BY_TLS, Fault, import_port, resolve, service_port
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES, reached
-from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.gateway_heads import GATEWAY_HEADS
 from tripylon.model.plan import ClusterKey, SpanAttribute, TracingPlan
 from tripylon.model.policy_findings import about_policy
 from tripylon.model.route_plans import TRACING
@@ -110,14 +110,14 @@ def _targets(read: Read, policy: XTelemetryPolicy, findings: list[Finding]) -> I
             what = f"is for Gateway `{name}`, which does not exist"
             hint = "Create it, or correct the name"
             findings.append(about_policy(policy, "TargetNotFound", what, hint, _target(index), parent=index))
-        elif read.get(GATEWAY_PLANS, name) is None:
+        elif read.get(GATEWAY_HEADS, name) is None:
             continue
         yield index
 
 
 def judge_gateway(read: Read, gateway: Name) -> Built[TracingPlan, Finding] | None:
     """What a gateway traces: what the policy in force says. A finding tells every other one which that is."""
-    if read.get(GATEWAY_PLANS, gateway) is None:
+    if read.get(GATEWAY_HEADS, gateway) is None:
         return None
     first, *others = sorted(read.lookup(TELEMETRY_POLICIES_BY_GATEWAY, gateway), key=_age)
     findings = tuple(_conflict(policy, gateway, first.key) for policy in others)

@@ -8,7 +8,8 @@ held, for as long as it is there: a mistake in it shall not end anybody's connec
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,14 +31,14 @@ from tripylon.api.ingress import Ingress
 from tripylon.api.listener_sets import ListenerSet
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Graph, Index, Read, Table
-from tripylon.model.conflicts import names_of
-from tripylon.model.entries import Entry, about_listener, entries
+from tripylon.model.entries import Entry, about_listener
 from tripylon.model.frontend_tls import check_clients, insecure
-from tripylon.model.gateways import GATEWAY_PLANS
-from tripylon.model.listeners import sharing_names
-from tripylon.model.plan import Certificate, GatewayPlan, GatewayTls, TlsPlan
+from tripylon.model.gateway_heads import GATEWAY_HEADS
+from tripylon.model.gateways import LISTENERS
+from tripylon.model.holders import ENTRIES
+from tripylon.model.plan import Certificate, GatewayTls, HolderKey, HolderTls, Presented, TlsPlan, merge_order
 from tripylon.pem import read_certificates, written
-from tripylon.values import Built, Name, Ref, intersect_hostnames
+from tripylon.values import Built, Name, Ref
 from tripylon.world.grants import may_refer
 from tripylon.world.withheld import absence_of
 from tripylon.world.world import GATEWAYS, INGRESSES, LAST_GOOD_SECRETS, LISTENER_SETS, SECRETS
@@ -65,17 +66,38 @@ INGRESSES_BY_SECRET: Index[Name, Name, Ingress] = Index(
     lambda name, ingress: (Name(name.namespace, each.secret_name) for each in ingress.spec.tls if each.secret_name),
 )
 CERTIFICATES: Table[Name, Certificate] = Table("certificates")
+LISTENERS_TLS: Table[HolderKey, HolderTls] = Table("listeners tls")
+"""The TLS side of listeners, by the object that states them; a row for each, also where nothing ends TLS."""
 GATEWAY_TLS: Table[Name, GatewayTls] = Table("gateway tls")
-TLS_BY_SECRET: Index[Name, Name, GatewayTls] = Index(
-    "gateway tls by secret", GATEWAY_TLS, lambda _, tls: [name for each in tls.listeners for name in each.certificates]
+TLS_BY_SECRET: Index[Name, HolderKey, HolderTls] = Index(
+    "tls by secret", LISTENERS_TLS, lambda _, tls: [name for each in tls.listeners for name in each.certificates]
+)
+TLS_BY_GATEWAY: Index[Name, HolderKey, HolderTls] = Index(
+    "tls by gateway", LISTENERS_TLS, lambda key, _: (key.gateway,)
+)
+VALID_SETS: Index[Name, HolderKey, HolderTls] = Index(
+    "valid listenersets by gateway",
+    LISTENERS_TLS,
+    lambda key, tls: (key.gateway,) if tls.valid and key.holder.kind == "ListenerSet" else (),
+)
+"""The ListenerSets of each gateway of which some listener can be served: what `attachedListenerSets` counts."""
+
+INDEXES: tuple[Index[Any, Any, Any], ...] = (
+    GATEWAYS_BY_SECRET,
+    SETS_BY_SECRET,
+    INGRESSES_BY_SECRET,
+    TLS_BY_SECRET,
+    TLS_BY_GATEWAY,
+    VALID_SETS,
 )
 
 
-def derives() -> tuple[Derive[Name, Any], ...]:
-    """The steps from Secrets and gateway plans to what each listener presents, in order."""
+def derives() -> tuple[Derive[Any, Any], ...]:
+    """The steps from Secrets and listeners to what each listener presents, in order."""
     return (
         Derive(CERTIFICATES, (GATEWAYS_BY_SECRET, SETS_BY_SECRET, INGRESSES_BY_SECRET), _certificate),
-        Derive(GATEWAY_TLS, (GATEWAY_PLANS,), _gateway_tls),
+        Derive(LISTENERS_TLS, (LISTENERS,), _listeners_tls),
+        Derive(GATEWAY_TLS, (GATEWAY_HEADS,), _gateway_tls),
     )
 
 
@@ -158,58 +180,35 @@ def _weakness(key: PublicKeyTypes) -> str:
     return ""
 
 
-def _gateway_tls(read: Read, name: Name) -> Built[GatewayTls, Finding] | None:
-    plan, gateway = read.get(GATEWAY_PLANS, name), read.get(GATEWAYS, name)
-    if plan is None or gateway is None:
+def _listeners_tls(read: Read, key: HolderKey) -> Built[HolderTls, Finding] | None:
+    holder, written = read.get(LISTENERS, key), read.get(ENTRIES, key)
+    if holder is None or written is None:
         return None
     findings: list[Finding] = []
-    written = entries(read, gateway)
-    found = tuple(
-        tls
-        for listener, entry in zip(plan.listeners, written, strict=True)
-        if listener.terminates
-        and (tls := _listener_tls(read, gateway, entry, findings)) is not None
-        and listener.usable
-    )
-    findings.extend(insecure(gateway))
-    findings.extend(_overlaps(read, plan, written, found))
-    return Built(GatewayTls(name, found), tuple(findings))
+    found: list[TlsPlan] = []
+    presented: list[Presented] = []
+    valid = False
+    for listener, entry in zip(holder.listeners, written.entries, strict=True):
+        tls = _listener_tls(read, key.gateway, entry, findings) if listener.terminates else None
+        if listener.usable and tls is not None:
+            found.append(tls)
+            presented.append(Presented(tls.listener, listener.port, listener.hostname, _names(read, tls)))
+        valid |= listener.usable and (tls is not None or not listener.terminates)
+    return Built(HolderTls(key, holder.order, tuple(found), tuple(presented), valid), tuple(findings))
 
 
-def _overlaps(
-    read: Read, plan: GatewayPlan, written: tuple[Entry, ...], found: tuple[TlsPlan, ...]
-) -> Iterator[Finding]:
-    """Listeners of one port and different hostnames whose certificates have names in common.
-
-    A client may then reuse one's connection for the other's host. Overlapping hostnames are told by `conflicts.py`.
-    """
-    specs = {listener.id: listener for listener in plan.listeners}
-    sharing = sharing_names({each.listener: frozenset(_presented(read, each)) for each in found})
-    places = {listener.id: place for place, listener in enumerate(plan.listeners)}
-    for one in sharing:
-        others = [
-            other
-            for other in sorted(sharing[one], key=places.__getitem__)
-            if specs[other].port == specs[one].port
-            and intersect_hostnames(specs[other].hostname, specs[one].hostname) is None
-        ]
-        if others:
-            yield about_listener(
-                written[places[one]],
-                "OverlappingTLSConfig",
-                "OverlappingCertificates",
-                f"has certificate names in common with {names_of(others)} on port {specs[one].port}; clients that "
-                "reuse a connection for a hostname of another listener are told to connect anew (421)",
-                hint="Give each listener a certificate for its own hostname",
-                field="tls.certificateRefs",
-                severity="info",
-            )
+def _names(read: Read, tls: TlsPlan) -> frozenset[str]:
+    found = (read.get(CERTIFICATES, name) for name in tls.certificates)
+    return frozenset(hostname for each in found if each is not None for hostname in each.hostnames)
 
 
-def _presented(read: Read, tls: TlsPlan) -> Iterator[str]:
-    for name in tls.certificates:
-        certificate = read.get(CERTIFICATES, name)
-        yield from certificate.hostnames if certificate is not None else ()
+def _gateway_tls(read: Read, name: Name) -> Built[GatewayTls, Finding] | None:
+    gateway = read.get(GATEWAYS, name)
+    if gateway is None or read.get(GATEWAY_HEADS, name) is None:
+        return None
+    holders = sorted(read.lookup(TLS_BY_GATEWAY, name), key=merge_order)
+    found = tuple(chain.from_iterable(holder.listeners for holder in holders))
+    return Built(GatewayTls(name, found), tuple(insecure(gateway)))
 
 
 class _Fault(NamedTuple):
@@ -222,7 +221,7 @@ class _Fault(NamedTuple):
     severity: Severity = "error"
 
 
-def _listener_tls(read: Read, gateway: Gateway, entry: Entry, findings: list[Finding]) -> TlsPlan | None:
+def _listener_tls(read: Read, gateway: Name, entry: Entry, findings: list[Finding]) -> TlsPlan | None:
     """What one listener presents and asks for; None when it has no certificate, or nothing to check clients by."""
     names = _presentable(read, entry, findings)
     clients, checked = check_clients(read, gateway, entry, findings)
@@ -236,9 +235,9 @@ def _presentable(read: Read, entry: Entry, findings: list[Finding]) -> tuple[Nam
     faults = [] if refs else [_Fault("InvalidCertificateRef", "has no certificate", hint)]
     names: list[Name] = []
     for i, ref in enumerate(refs):
-        target = Ref(ref.group or "", ref.kind or "Secret", ref.namespace or entry.holder.key.namespace, ref.name)
+        target = Ref(ref.group or "", ref.kind or "Secret", ref.namespace or entry.holder.namespace, ref.name)
         field = f"tls.certificateRefs[{i}]"
-        fault = _reference_fault(read, entry.holder.ref, target, field)
+        fault = _reference_fault(read, entry.holder, target, field)
         if fault is None:
             certificate = read.get(CERTIFICATES, target.key)
             fault = _certificate_fault(read, certificate, target.key, field)

@@ -17,11 +17,13 @@ from tripylon.api.meta import Condition
 from tripylon.findings import Finding
 from tripylon.graph import Graph
 from tripylon.model.addresses import assigned
-from tripylon.model.gateways import CLASS_PLANS, GATEWAY_PLANS
+from tripylon.model.gateway_heads import CLASS_PLANS, GATEWAY_HEADS
+from tripylon.model.gateways import LISTENERS
 from tripylon.model.options import Options
+from tripylon.model.plan import HolderKey
+from tripylon.model.tls import VALID_SETS
 from tripylon.status.conditions import Programming, Scribe, about, joined, worst
 from tripylon.status.features import supported_features
-from tripylon.status.listener_sets import accepted_sets
 from tripylon.status.listeners import Judged, judge
 from tripylon.values import is_address
 from tripylon.world.world import ABSENT_KINDS, REACHED, Reached, ReachedAddress
@@ -53,20 +55,20 @@ def gateway_status(
     graph: Graph, gateway: Gateway, scribe: Scribe, programming: Programming | None, options: Options
 ) -> GatewayStatus | None:
     """The status of a gateway of ours; None when its class is another controller's."""
-    plan = graph.get(GATEWAY_PLANS, gateway.key)
-    if plan is None:
+    head = graph.get(GATEWAY_HEADS, gateway.key)
+    if head is None:
         return None
+    own = graph.get(LISTENERS, HolderKey(gateway.key, gateway.ref))
     findings: tuple[Finding, ...] = graph.findings(gateway.ref)
     listeners = tuple(
-        judge(graph, plan, listener, findings, scribe, programming, gateway.status.listeners)
-        for listener in plan.listeners
-        if listener.holder == gateway.ref
+        judge(graph, head, listener, findings, scribe, programming, gateway.status.listeners)
+        for listener in (own.listeners if own is not None else ())
     )
     scribe = scribe.over(gateway.status.conditions)
     accepted = _accepted(findings, listeners, scribe)
     reached = graph.get(REACHED, gateway.key)
     if options.standalone:
-        reached = Reached(tuple(ReachedAddress(each) for each in plan.addresses))
+        reached = Reached(tuple(ReachedAddress(each) for each in head.addresses))
     return GatewayStatus(
         addresses=tuple(_address(each) for each in reached.addresses) if reached is not None else (),
         conditions=(
@@ -77,7 +79,7 @@ def gateway_status(
             *_insecure(findings, scribe),
         ),
         listeners=tuple(each.status for each in listeners),
-        attached_listener_sets=accepted_sets(graph, plan),
+        attached_listener_sets=graph.group_size(VALID_SETS, head.name) if head.accepted else 0,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tripylon.api.ingress import Ingress, IngressLoadBalancerIngress, IngressLoadBalancerStatus, IngressStatus
 from tripylon.graph import Graph
-from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.gateway_heads import GATEWAY_HEADS
 from tripylon.model.options import Options
 from tripylon.model.plan import RoutePlan
 from tripylon.model.route_plans import ROUTE_PLANS
@@ -25,7 +25,7 @@ def ingress_status(graph: Graph, ingress: Ingress, options: Options) -> IngressS
 
 def _addresses(graph: Graph, route: RoutePlan, options: Options) -> Iterator[str]:
     for parent in route.parents:
-        gateway = graph.get(GATEWAY_PLANS, parent.gateway)
+        gateway = graph.get(GATEWAY_HEADS, parent.gateway)
         if gateway is None or not gateway.accepted or not parent.listeners:
             continue
         reached = graph.get(REACHED, gateway.name) or Reached()

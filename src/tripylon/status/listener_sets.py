@@ -10,13 +10,12 @@ from tripylon.api.listener_sets import ListenerSet, ListenerSetStatus
 from tripylon.api.meta import Condition
 from tripylon.findings import Finding
 from tripylon.graph import Graph
-from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.gateway_heads import GATEWAY_HEADS
+from tripylon.model.gateways import LISTENERS
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
-from tripylon.model.plan import GatewayPlan, Listener
-from tripylon.model.tls import GATEWAY_TLS
+from tripylon.model.plan import GatewayHead, HolderKey
 from tripylon.status.conditions import Programming, Scribe, about, joined, worst
 from tripylon.status.listeners import Judged, judge
-from tripylon.values import Ref
 
 
 def listener_set_status(
@@ -24,14 +23,14 @@ def listener_set_status(
 ) -> ListenerSetStatus | None:
     """The status of a set whose gateway is ours; None when it is another controller's."""
     plan = graph.get(LISTENER_SET_PLANS, set_.key)
-    gateway = graph.get(GATEWAY_PLANS, plan.gateway) if plan is not None else None
+    gateway = graph.get(GATEWAY_HEADS, plan.gateway) if plan is not None else None
     if gateway is None:
         return None
+    holder = graph.get(LISTENERS, HolderKey(gateway.name, set_.ref))
     findings: tuple[Finding, ...] = graph.findings(set_.ref)
     listeners = tuple(
         judge(graph, gateway, listener, findings, scribe, programming, set_.status.listeners)
-        for listener in gateway.listeners
-        if listener.holder == set_.ref
+        for listener in (holder.listeners if holder is not None else ())
     )
     scribe = scribe.over(set_.status.conditions)
     accepted = _accepted(gateway, findings, listeners, scribe)
@@ -41,28 +40,8 @@ def listener_set_status(
     )
 
 
-def accepted_sets(graph: Graph, gateway: GatewayPlan) -> int:
-    """How many ListenerSets a gateway has of which some listener is valid: `status.attachedListenerSets`."""
-    if not gateway.accepted:
-        return 0
-    tls = graph.get(GATEWAY_TLS, gateway.name)
-    presented = {each.listener for each in tls.listeners} if tls is not None else set()
-    valid: set[Ref] = {
-        listener.holder for listener in gateway.listeners if _is_valid(listener, presented) and _is_added(listener)
-    }
-    return len(valid)
-
-
-def _is_valid(listener: Listener, presented: set[str]) -> bool:
-    return listener.usable and (not listener.terminates or listener.id in presented)
-
-
-def _is_added(listener: Listener) -> bool:
-    return listener.holder.kind == "ListenerSet"
-
-
 def _accepted(
-    gateway: GatewayPlan, findings: tuple[Finding, ...], listeners: tuple[Judged, ...], scribe: Scribe
+    gateway: GatewayHead, findings: tuple[Finding, ...], listeners: tuple[Judged, ...], scribe: Scribe
 ) -> Condition:
     if faults := about(findings, "Accepted"):
         return scribe.write("Accepted", "False", worst(faults), joined(faults))
@@ -77,7 +56,7 @@ def _accepted(
     return scribe.write("Accepted", "True", "ListenersNotValid", f"Some listeners are not valid: {bad}.")
 
 
-def _programmed(gateway: GatewayPlan, accepted: Condition, listeners: tuple[Judged, ...], scribe: Scribe) -> Condition:
+def _programmed(gateway: GatewayHead, accepted: Condition, listeners: tuple[Judged, ...], scribe: Scribe) -> Condition:
     """False while something that could be served is missing; listeners that cannot be served do not count."""
     if accepted.status == "False":
         reason = "ParentNotProgrammed" if accepted.reason == "ParentNotAccepted" else accepted.reason

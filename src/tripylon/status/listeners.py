@@ -12,8 +12,8 @@ from tripylon.api.gateway import ListenerStatus, RouteGroupKind
 from tripylon.api.meta import Condition
 from tripylon.findings import Finding
 from tripylon.graph import Graph
-from tripylon.model.plan import GatewayPlan, Listener
-from tripylon.model.tls import GATEWAY_TLS
+from tripylon.model.plan import GatewayHead, HolderKey, Listener
+from tripylon.model.tls import LISTENERS_TLS
 from tripylon.status.attached import attached
 from tripylon.status.conditions import Programming, Scribe, about, joined, worst
 from tripylon.world.world import REACHED
@@ -39,7 +39,7 @@ class Judged(NamedTuple):
 
 def judge(
     graph: Graph,
-    plan: GatewayPlan,
+    gateway: GatewayHead,
     listener: Listener,
     findings: tuple[Finding, ...],
     scribe: Scribe,
@@ -61,11 +61,11 @@ def judge(
         good="ResolvedRefs",
         message="All references are resolved.",
     )
-    state = _state(graph, plan, listener, mine, programming)
+    state = _state(graph, gateway, listener, mine, programming)
     status = ListenerStatus(
         name=listener.name,
         supported_kinds=tuple(RouteGroupKind(group=group, kind=kind) for group, kind in listener.kinds),
-        attached_routes=attached(graph, (plan.name, listener.id)),
+        attached_routes=attached(graph, (gateway.name, listener.id)),
         conditions=(
             accepted,
             _programmed(listener, state, mine, scribe),
@@ -79,15 +79,15 @@ def judge(
 
 def _state(
     graph: Graph,
-    plan: GatewayPlan,
+    gateway: GatewayHead,
     listener: Listener,
     mine: tuple[Finding, ...],
     programming: Programming | None,
 ) -> State:
     """What has become of a listener; without proxies, whether it could be served."""
-    if not plan.accepted or not listener.usable:
+    if not gateway.accepted or not listener.usable:
         return "not accepted"
-    tls = graph.get(GATEWAY_TLS, plan.name)
+    tls = graph.get(LISTENERS_TLS, HolderKey(gateway.name, listener.holder))
     presents = tls is not None and any(each.listener == listener.id for each in tls.listeners)
     if listener.terminates and not presents:
         return "no certificate"
@@ -95,10 +95,10 @@ def _state(
         return "refused by proxies"
     if programming is None:
         return "can be served"
-    reached = graph.get(REACHED, plan.name)
+    reached = graph.get(REACHED, gateway.name)
     if reached is not None and ("UDP" if listener.protocol == "UDP" else "TCP", listener.port) in reached.closed:
         return "pending"
-    return programming.listener(plan.name, listener.id)
+    return programming.listener(gateway.name, listener.id)
 
 
 def _programmed(listener: Listener, state: State, mine: tuple[Finding, ...], scribe: Scribe) -> Condition:

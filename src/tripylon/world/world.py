@@ -142,15 +142,6 @@ GRANTS_BY_NAMESPACE: Index[str, Name, ReferenceGrant] = Index(
 )
 
 
-def _gateway_of(key: Name, set_: ListenerSet) -> Iterable[Name]:
-    parent = set_.spec.parent_ref
-    if (parent.group, parent.kind) == (Gateway.GROUP, "Gateway"):
-        yield Name(parent.namespace or key.namespace, parent.name)
-
-
-LISTENER_SETS_BY_GATEWAY: Index[Name, Name, ListenerSet] = Index("listenersets by gateway", LISTENER_SETS, _gateway_of)
-
-
 def _services_ruled(key: Name, policy: BackendTLSPolicy | XBackendTrafficPolicy) -> Iterable[Name]:
     for target in policy.spec.target_refs:
         if (target.group, target.kind) == (Service.GROUP, "Service"):
@@ -181,7 +172,6 @@ INDEXES: tuple[Index[Any, Any, Any], ...] = (
     SLICES_BY_IMPORT,
     SLICES_BY_X_BACKEND,
     GRANTS_BY_NAMESPACE,
-    LISTENER_SETS_BY_GATEWAY,
     BACKEND_TLS_POLICIES_BY_SERVICE,
     X_BACKEND_TRAFFIC_POLICIES_BY_SERVICE,
     TELEMETRY_POLICIES_BY_GATEWAY,
