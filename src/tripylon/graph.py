@@ -18,6 +18,7 @@ from tripylon.values import Built
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 G = TypeVar("G", bound=Hashable)
+T = TypeVar("T")
 
 _Cell = tuple["_Node", Any]
 _Bag = tuple[Any, ...] | dict[Any, None]
@@ -25,6 +26,9 @@ _Bag = tuple[Any, ...] | dict[Any, None]
 _FEW = 8
 _NO_KEYS: tuple[Any, ...] = ()
 _NO_GROUPS: dict[Any, None] = {}
+_Part = tuple[Callable[..., Any], object, tuple[object, ...], Any]
+"""A part of a row that is kept for the next build: how and of what it was made, and what came out."""
+_NO_PARTS: dict[int, _Part] = {}
 
 
 class Table(Generic[K, V]):
@@ -70,6 +74,12 @@ class Read(Protocol):
 
     def count(self, index: Index[G, K, V], group: G) -> int:
         """How many rows a group has."""
+
+    def kept(self, make: Callable[..., T], of: object, *given: object) -> T:
+        """`make(of, *given)`, as it came out when this row was built last, if it was made of this very object then.
+
+        For rows of many parts of which a change touches few. `make` must be a pure function of what it is given.
+        """
 
 
 class Derive(Generic[K, V]):
@@ -163,6 +173,7 @@ class _Node:
         "feeds",
         "findings",
         "groups",
+        "parts",
         "readers",
         "rows",
         "sources",
@@ -183,6 +194,8 @@ class _Node:
         """Keys whose rows differ, appeared or went since the last flush."""
         self.deps: dict[Any, tuple[Any, ...]] = {}
         """What the build of each key asked, in order: place, key, place, key and so on."""
+        self.parts: dict[Any, dict[int, _Part]] = {}
+        """What builds keep for the next one of the same key, by the identity of what it was made of."""
         self.sources: list[dict[Any, Any]] = []
 
     def set(self, key: Any, value: Any) -> bool:
@@ -250,11 +263,18 @@ def _place_order(place: tuple[Table[Any, Any], Any]) -> tuple[str, str]:
 class _Tracker:
     """The `Read` of one build: answers, and remembers what was asked."""
 
-    __slots__ = ("_groups", "_nodes", "asked")
+    __slots__ = ("_before", "_groups", "_nodes", "asked", "parts")
 
-    def __init__(self, nodes: Mapping[Table[Any, Any], _Node], groups: Mapping[Index[Any, Any, Any], _Groups]) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[Table[Any, Any], _Node],
+        groups: Mapping[Index[Any, Any, Any], _Groups],
+        before: Mapping[int, _Part],
+    ) -> None:
         self._nodes = nodes
         self._groups = groups
+        self._before = before
+        self.parts: dict[int, _Part] = {}
         self.asked: list[Any] = []
         """As in `_Node.deps`."""
 
@@ -279,6 +299,14 @@ class _Tracker:
         groups = self._groups[index]
         self.asked += groups.sizes, group
         return len(groups.members.get(group, _NO_KEYS))
+
+    def kept(self, make: Callable[..., T], of: object, *given: object) -> T:
+        part = self._before.get(id(of))
+        if part is None or part[0] is not make or part[2] != given:
+            part = (make, of, given, make(of, *given))
+        self.parts[id(of)] = part  # which keeps `of` alive, so that nothing else gets its identity
+        made: T = part[3]
+        return made
 
 
 class Graph:
@@ -389,14 +417,19 @@ class Graph:
                 break
         else:
             self._settle(node, key, [], None)
+            node.parts.pop(key, None)
             return
-        tracker = _Tracker(self._nodes, self._groups)
+        tracker = _Tracker(self._nodes, self._groups, node.parts.get(key, _NO_PARTS))
         assert node.derive is not None
         try:
             built = node.derive.build(tracker, key)
         except Exception as error:  # noqa: BLE001 - a bug in one build function must not stop its neighbours
             built = Built(node.rows.get(key), self._on_error(node.table, key, error))
         self._settle(node, key, tracker.asked, built)
+        if tracker.parts:
+            node.parts[key] = tracker.parts
+        elif key in node.parts:
+            del node.parts[key]
 
     def _settle(self, node: _Node, key: Any, asked: list[Any], built: Built[Any, Any] | None) -> None:
         """Takes in what a build asked and what came of it; None: no row."""

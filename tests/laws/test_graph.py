@@ -138,3 +138,46 @@ def test_a_build_that_raises_keeps_its_value_and_its_neighbours() -> None:
     graph.put(NUMBERS, "a", 5)
     assert graph.flush().subjects == {"a"}
     assert graph.findings("a") == ()
+
+
+def test_parts_are_kept_for_as_long_as_the_row_has_them() -> None:
+    made: list[tuple[str, ...]] = []
+    words: Table[str, tuple[str, ...]] = Table("words")
+    all_words: Index[str, str, tuple[str, ...]] = Index("all words", words, lambda *_: ("all",))
+    joined: Table[str, str] = Table("joined")
+    sign = ["-"]
+
+    def part(of: tuple[str, ...], between: str) -> str:
+        made.append(of)
+        return between.join(of)
+
+    def build(read: Read, group: str) -> Built[str, str] | None:
+        return Built(" ".join(read.kept(part, each, sign[0]) for each in read.lookup(all_words, group)))
+
+    def flushed() -> tuple[str | None, list[tuple[str, ...]]]:
+        made.clear()
+        graph.flush()
+        return graph.get(joined, "all"), list(made)
+
+    graph = Graph(
+        inputs=(words,),
+        derives=(Derive(joined, (all_words,), build),),
+        indexes=(all_words,),
+        subject=str,
+        on_error=lambda *_: (),
+    )
+    graph.put(words, "a", ("a", "b"))
+    graph.put(words, "c", ("c", "d"))
+    assert flushed() == ("a-b c-d", [("a", "b"), ("c", "d")])
+    graph.put(words, "c", ("c", "e"))
+    assert flushed() == ("a-b c-e", [("c", "e")]), "only what is new"
+    sign[0] = "+"
+    graph.put(words, "c", ("c", "d"))
+    assert flushed() == ("a+b c+d", [("a", "b"), ("c", "d")]), "what it is made with is other"
+    first = graph.get(words, "a")
+    assert first is not None
+    graph.delete(words, "a")
+    graph.delete(words, "c")
+    assert flushed() == (None, [])
+    graph.put(words, "a", first)
+    assert flushed() == ("a+b", [("a", "b")]), "the row had gone, and all of it"

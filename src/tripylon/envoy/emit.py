@@ -286,4 +286,4 @@ def _virtual_host(read: Read, key: HostKey, *, scoped: bool) -> VirtualHost | No
     if plan is None:
         return None
     reached = host_reached(plan, read.get(CLIENT_CERTIFICATES, key.table.gateway))
-    return routes.virtual_host(reached, scoped=scoped)
+    return routes.virtual_host(reached, scoped=scoped, read=read)

@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tripylon.pb import pack
+from tripylon.envoy.source import to_bytes
+from tripylon.pb import pack, type_url
 from tripylon.pb.messages import HttpRequestHeaderMatchInput, Matcher, Route, RouteList, RouteMatch, VirtualHost
 
 MANY = 100
@@ -33,15 +34,24 @@ _CUT_OFF = re.compile(r"[?#]")
 """Where Envoy ends the path that routes are matched with; the map is asked for what comes behind, too."""
 
 
-class _Anchored(NamedTuple):
-    """A route and what it demands of a path's beginning."""
+class Part(NamedTuple):
+    """One route of a host: serialised, so that it is only copied into lists, and what it demands of paths."""
 
-    place: int
-    """In the order of the whole."""
+    data: bytes
+    """As a field of `RouteList`."""
     literal: str
     """Every path that the route matches begins with this."""
     behind: str | None
     """What may follow: None: anything; otherwise one of these characters or nothing."""
+
+
+class _Anchored(NamedTuple):
+    """What a route demands of a path's beginning, as in `Part`."""
+
+    place: int
+    """In the order of the whole."""
+    literal: str
+    behind: str | None
 
 
 _List = tuple[int, ...]
@@ -50,19 +60,33 @@ _Lists = dict[str, _List]
 """Prefix → the routes for paths that begin with it, and with no longer prefix of these."""
 
 
+def part(route: Route) -> Part:
+    """A route as it goes into a tree or a list."""
+    return Part(to_bytes(RouteList(routes=[route])), *_demand(route.match))
+
+
 def plant(host: VirtualHost) -> None:
     """Turns the routes of a host into a tree, where that is worth it; each request is answered as before."""
-    tree = matcher(tuple(host.routes))
-    if tree is not None:
+    if len(host.routes) > MANY:
+        parts = tuple(map(part, host.routes))
         del host.routes[:]
+        fill(host, parts)
+
+
+def fill(host: VirtualHost, parts: Sequence[Part]) -> None:
+    """Gives a host its routes: as a tree where that is worth it, else as a list."""
+    tree = matcher(parts)
+    if tree is not None:
         host.matcher.CopyFrom(tree)
+    else:
+        host.routes.extend(RouteList.FromString(_joined(parts)).routes)
 
 
-def matcher(routes: Sequence[Route]) -> Matcher | None:
+def matcher(routes: Sequence[Part]) -> Matcher | None:
     """The tree that stands for a list of routes; None: they are few, or their paths do not tell them apart."""
     if len(routes) <= MANY:
         return None
-    anchored = tuple(_anchored(place, route.match) for place, route in enumerate(routes))
+    anchored = tuple(_Anchored(place, each.literal, each.behind) for place, each in enumerate(routes))
     lists = _split("", anchored, ())
     if len(lists) == 1:
         return None
@@ -77,25 +101,31 @@ def matcher(routes: Sequence[Route]) -> Matcher | None:
     return built
 
 
-def _answer(place: Matcher.OnMatch, routes: Sequence[Route], places: _List) -> None:
+def _answer(place: Matcher.OnMatch, routes: Sequence[Part], places: _List) -> None:
     place.action.name = "routes"
-    place.action.typed_config.CopyFrom(pack(RouteList(routes=[routes[each] for each in places])))
+    place.action.typed_config.type_url = type_url(RouteList)
+    place.action.typed_config.value = _joined([routes[each] for each in places])
+
+
+def _joined(parts: Iterable[Part]) -> bytes:
+    """The `RouteList` of these."""
+    return b"".join([each.data for each in parts])
 
 
 # --- What a route demands of a path ---
 
 
-def _anchored(place: int, match: RouteMatch) -> _Anchored:
+def _demand(match: RouteMatch) -> tuple[str, str | None]:
     """What is not known to demand anything may match every path, and stands in every list."""
     kind = match.WhichOneof("path_specifier")
     if match.HasField("case_sensitive") and not match.case_sensitive.value:
-        return _Anchored(place, "", None)
+        return "", None
     if kind == "safe_regex":
-        return _Anchored(place, _beginning(match.safe_regex.regex), None)
+        return _beginning(match.safe_regex.regex), None
     literal = str(getattr(match, kind)) if kind in ("path", "prefix", "path_separated_prefix") else ""
     if _CUT_OFF.search(literal):
-        return _Anchored(place, "", None)
-    return _Anchored(place, literal, {"path": "", "path_separated_prefix": "/"}.get(kind or ""))
+        return "", None
+    return literal, {"path": "", "path_separated_prefix": "/"}.get(kind or "")
 
 
 def _beginning(regex: str) -> str:

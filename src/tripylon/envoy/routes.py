@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tripylon.envoy import cors, external_auth, names, route_trees, scopes, sessions, taken_by
 from tripylon.envoy.rewrites import change_headers, prevail, redirect, rewrite_path
 from tripylon.envoy.source import ads, duration
+from tripylon.graph import Read
 from tripylon.model.plan import (
     NO_FILTERS,
     Cors,
@@ -71,34 +72,52 @@ def route_configuration(table: RouteTable) -> RouteConfiguration:
     return built
 
 
-def virtual_host(plan: HostPlan, *, scoped: bool = False) -> VirtualHost:
+def virtual_host(plan: HostPlan, *, scoped: bool = False, read: Read | None = None) -> VirtualHost:
     """Everything that one hostname answers. Envoy removes it by this name, so it must be the resource's own.
 
-    `scoped`: as the one host of a scope of its own.
+    `scoped`: as the one host of a scope of its own. `read` keeps the routes of hosts that have many.
     """
     built = VirtualHost(name=names.virtual_host(plan.key), domains=["*" if scoped else plan.key.hostname or "*"])
-    built.routes.extend(_served(plan))
     if plan.auth is not None and not plan.auth.closed:
         external_auth.enable_before_routes(built, plan.auth.services)
-    if plan.rightful:
-        for route in built.routes:
-            taken_by.demand(route, plan.rightful)
-        built.routes.append(external_auth.unasked(_answer("misdirected", 421)))
-    if scoped:
-        built.routes.append(scopes.otherwise() if plan.auth is None else external_auth.unasked(scopes.otherwise()))
-    route_trees.plant(built)
+    entries = () if plan.auth is not None and plan.auth.closed else plan.entries
+    last = _last(plan, scoped=scoped)
+    if read is not None and len(entries) > route_trees.MANY:
+        kept = [part for entry in entries for part in read.kept(_parts, entry, plan.key, plan.rightful)]
+        route_trees.fill(built, (*kept, *map(route_trees.part, last)))
+    else:
+        built.routes.extend(route for entry in entries for route in _served(entry, plan.key, plan.rightful))
+        built.routes.extend(last)
+        route_trees.plant(built)
     return built
 
 
-def _served(plan: HostPlan) -> Iterator[Route]:
-    """What a host answers to those who may ask for it."""
+def _parts(entry: RouteEntry, host: HostKey, rightful: str) -> tuple[route_trees.Part, ...]:
+    return tuple(map(route_trees.part, _served(entry, host, rightful)))
+
+
+def _served(entry: RouteEntry, host: HostKey, rightful: str) -> Iterator[Route]:
+    """What a match answers to those who may ask for the host."""
+    for route in _routes(entry, host):
+        yield _demanded(route, rightful)
+
+
+def _demanded(route: Route, rightful: str) -> Route:
+    if rightful:
+        taken_by.demand(route, rightful)
+    return route
+
+
+def _last(plan: HostPlan, *, scoped: bool) -> Iterator[Route]:
+    """What a host answers behind all of its matches, or in their place."""
     if plan.auth is not None and plan.auth.closed:
-        yield _answer("closed", 500)
-        return
-    for entry in plan.entries:
-        yield from _routes(entry, plan.key)
-    if plan.auth is not None or plan.rightful:
-        yield _answer("none", 404)
+        yield _demanded(_answer("closed", 500), plan.rightful)
+    elif plan.auth is not None or plan.rightful:
+        yield _demanded(_answer("none", 404), plan.rightful)
+    if plan.rightful:
+        yield external_auth.unasked(_answer("misdirected", 421))
+    if scoped:
+        yield scopes.otherwise() if plan.auth is None else external_auth.unasked(scopes.otherwise())
 
 
 def _answer(name: str, status: int) -> Route:

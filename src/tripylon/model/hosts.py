@@ -10,7 +10,7 @@ The invariant: the order is total and independent of the order in which routes c
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tripylon.findings import Finding
 from tripylon.graph import Derive, Index, Read, Table
@@ -32,6 +32,12 @@ from tripylon.model.served import SHARED, host_key, owner
 from tripylon.values import Built, Ref, hostname_matches, hostname_specificity, wider_hostnames
 
 HOSTS: Table[HostKey, HostPlan] = Table("host plans")
+
+_MANY = 16
+"""A host with more routes keeps what each of them contributes, so that a change of one asks that one only."""
+
+_Ordered = tuple[tuple[tuple[object, ...], RouteEntry], ...]
+"""Entries, each with its place in the order of precedence."""
 
 
 def _hosts_of_route(_: Ref, route: RoutePlan) -> Iterable[HostKey]:
@@ -58,17 +64,15 @@ def plan_host(read: Read, key: HostKey) -> Built[HostPlan, Finding] | None:
     listener = owner(read, key)
     if listener is None:
         return None
-    found: dict[tuple[Ref, int, int], tuple[tuple[object, ...], RouteEntry]] = {}
+    routes: dict[Ref, RoutePlan] = {}
     for hostname in wider_hostnames(key.hostname):
         if not hostname_matches(listener.hostname, hostname):
             break
         place = key if hostname == key.hostname else host_key(key.table, hostname)
-        for route in read.lookup(ROUTES_BY_HOST, place):
-            for order, part, entry in _entries(route, key, listener.id):
-                known = found.get(part)
-                if known is None or order < known[0]:
-                    found[part] = (order, entry)
-    ordered = sorted(found.values(), key=lambda pair: pair[0])
+        routes.update([(route.ref, route) for route in read.lookup(ROUTES_BY_HOST, place)])
+    keep = read.kept if len(routes) > _MANY else _made
+    found = [each for route in routes.values() for each in keep(_entries, route, key, listener.id)]
+    ordered = sorted(found, key=_order)
     rightful = listener.id if key.table.secure and read.get(SHARED, key.table) else ""
     return Built(HostPlan(key, tuple(entry for _, entry in ordered), _auth(read, key, listener), rightful))
 
@@ -79,24 +83,33 @@ def _auth(read: Read, key: HostKey, listener: Listener) -> ListenerAuth | None:
     return next((each for each in asking if each.listener == listener.id), None)
 
 
-def _entries(
-    route: RoutePlan, key: HostKey, listener: str
-) -> Iterator[tuple[tuple[object, ...], tuple[Ref, int, int], RouteEntry]]:
+def _made(make: Callable[..., _Ordered], *given: object) -> _Ordered:
+    """For hosts with so few routes that nothing needs to be kept of them."""
+    return make(*given)
+
+
+def _order(pair: tuple[tuple[object, ...], RouteEntry]) -> tuple[object, ...]:
+    return pair[0]
+
+
+def _entries(route: RoutePlan, key: HostKey, listener: str) -> _Ordered:
     """The entries that a route contributes to a host, by its most specific own hostname that covers the host.
 
     A rule for one hostname only (Ingress) is contributed where that one covers the host, and by that one.
     """
     covering = set(_covering(route, key, listener))
     if not covering:
-        return
+        return ()
     narrowest = max(covering, key=hostname_specificity)
+    found = []
     for rule in route.rules:
         own = narrowest if rule.hostname is None else rule.hostname
         if own not in covering:
             continue
         for position, match in enumerate(rule.matches):
             entry = RouteEntry(route.ref, route.grpc, rule, match)
-            yield entry_order(own, route, entry, position), (route.ref, rule.index, position), entry
+            found.append((entry_order(own, route, entry, position), entry))
+    return tuple(found)
 
 
 def _covering(route: RoutePlan, key: HostKey, listener: str) -> Iterator[str]:

@@ -49,13 +49,13 @@ def entry_order(own_hostname: str, route: RoutePlan, entry: RouteEntry, position
 
     The route's own hostname decides (Gateway API 1.7), then the match, then age, name and place in the route.
     """
-    rank = hostname_specificity(own_hostname)
+    ref = route.ref
+    kind, length = hostname_specificity(own_hostname)
+    rank = [-part for part in entry.match.rank]
     return (
-        (-rank[0], -rank[1]),
-        tuple(-part for part in entry.match.rank),
-        not route.created,
-        route.created,
-        (route.ref.namespace, route.ref.name, route.ref.kind),
-        entry.rule.index,
-        position,
+        *(-kind, -length),
+        *rank,
+        *(not route.created, route.created),
+        *(ref.namespace, ref.name, ref.kind),
+        *(entry.rule.index, position),
     )
