@@ -1,8 +1,9 @@
 """`make bench`: measures everything, or what is named on the command line, and prints tables.
 
 A measurement is a function of a folder to work in and the port of a backend; it is added by one line in `TABLES`, or in
-`BY_LAYOUT` when it can be made with either layout of routes. The tables that it returns are printed; the measures in
-them are kept in the JSON, with every value. Nothing here fails because of a figure.
+`BY_LAYOUT` when it can be made with either layout of routes. Its module is imported only when it is asked for, since
+another revision may lack what others need. The tables that it returns are printed; the measures in them are kept in the
+JSON, with every value. Nothing here fails because of a figure.
 
     python -m tests.bench change memory --json out.json     some of them
     python -m tests.bench change --against v0.1.0           another revision in the same run
@@ -17,23 +18,11 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-from tests.bench import (
-    against,
-    backend,
-    change,
-    churn,
-    document,
-    fleet,
-    layouts,
-    machine,
-    memory,
-    rules,
-    start,
-    throughput,
-)
+from tests.bench import against, backend, document, layouts, machine
 from tests.bench.compare import told
 from tests.bench.load import generator
 from tests.bench.report import Report, Section, merged, read, save
@@ -42,18 +31,14 @@ from tests.bench.table import Table
 from tripylon import log
 
 Tables = Table | tuple[Table, ...]
-TABLES: dict[str, Callable[[Path, int], Tables]] = {
-    "files": lambda folder, _: memory.files_table(folder),
-    "fleet": fleet.table,
-    "rules": rules.table,
+TABLES = {
+    "files": "memory:files_table",
+    "fleet": "fleet:table",
+    "rules": "rules:table",
+    "large": "large:table",
 }
-BY_LAYOUT: dict[str, Callable[[Path, int, str], Tables]] = {
-    "start": start.table,
-    "change": change.table,
-    "memory": memory.table,
-    "throughput": throughput.table,
-    "churn": churn.table,
-}
+BY_LAYOUT = {name: f"{name}:table" for name in ("start", "change", "memory", "throughput", "churn")}
+"""By name where the function is: module of this package, and name."""
 ORDER = ("start", "change", "memory", "files", "throughput", "churn")
 """These first; all others follow as they stand in `TABLES`."""
 
@@ -98,11 +83,7 @@ def _measured(wanted: Sequence[str], layout: str, out: Path | None) -> None:
             print(f"\nmeasuring: {name} ...", file=sys.stderr, flush=True)
             watch = machine.Watch()
             place = Path(folder, name)
-            made = (
-                BY_LAYOUT[name](place, answering.port, layout)
-                if name in BY_LAYOUT
-                else TABLES[name](place, answering.port)
-            )
+            made = _made(name, place, answering.port, layout)
             tables = (made,) if isinstance(made, Table) else made
             used = layout if name in BY_LAYOUT else ""
             sections.append(Section(name, watch.conditions(), versions, used, tables))
@@ -110,6 +91,14 @@ def _measured(wanted: Sequence[str], layout: str, out: Path | None) -> None:
             if out:
                 save(Report(here, tuple(sections)), out)
     print(f"\n{time.monotonic() - began_s:.0f} s in all", file=sys.stderr)
+
+
+def _made(name: str, place: Path, backend_port: int, layout: str) -> Tables:
+    module, _, function = (BY_LAYOUT.get(name) or TABLES[name]).partition(":")
+    measuring = getattr(import_module(f"tests.bench.{module}"), function)
+    more = (layout,) if name in BY_LAYOUT else ()
+    tables: Tables = measuring(place, backend_port, *more)
+    return tables
 
 
 def _compare(reports: list[Report]) -> int:

@@ -63,7 +63,7 @@ def table(folder: Path, backend_port: int, layout: str) -> Table:
     )
 
 
-def files_table(folder: Path) -> Table:
+def files_table(folder: Path, _backend_port: int) -> Table:
     """Loading files as a table."""
     whole = folder / "folder"
     gateways.write_documents(whole, 1_667, 8080, 9000)

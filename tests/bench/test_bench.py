@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,8 @@ def test_a_distribution_has_values_that_were_measured() -> None:
     ("before", "after", "verdict"),
     [
         ([1.0, 1.1, 1.2], [1.15, 1.3, 1.4], ""),
-        ([1.0, 1.1, 1.2], [1.3, 1.4, 1.5], "worse"),
+        ([1.0, 1.1, 1.2], [1.3, 1.4, 1.5], ""),
+        ([1.0, 1.1, 1.2], [1.6, 1.7, 1.8], "worse"),
         ([1.0, 1.1, 1.2], [0.3, 0.4, 0.5], "better"),
         ([1.0], [1.05], ""),
         ([1.0], [1.3], "worse"),
@@ -156,3 +158,9 @@ def test_growth_is_told_from_what_varies() -> None:
 def test_the_page_is_the_one_that_its_report_makes() -> None:
     page = document.PAGE.read_text()
     assert document.filled(page, document.parts(read(document.REPORT))) == page
+
+
+@pytest.mark.parametrize("place", [*bench.TABLES.values(), *bench.BY_LAYOUT.values()])
+def test_every_measurement_is_there(place: str) -> None:
+    module, _, function = place.partition(":")
+    assert callable(getattr(import_module(f"tests.bench.{module}"), function))
