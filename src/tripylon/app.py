@@ -23,6 +23,7 @@ import structlog
 from tripylon.admin.metrics import Metrics
 from tripylon.admin.server import serve as serve_admin
 from tripylon.api.meta import Resource
+from tripylon.envoy import series
 from tripylon.envoy.bootstrap import bootstrap
 from tripylon.envoy.options import EmitOptions
 from tripylon.files.envoy import EnvoyProcess
@@ -294,7 +295,13 @@ def _launch(settings: Settings, state: StateDir, binary: Path) -> Launch:
         binary = binary.resolve()
     return Launch(
         binary=binary,
-        bootstrap=bootstrap(NODE_ID, CLUSTER, ads=str(state.ads_socket), admin=str(state.admin_socket)),
+        bootstrap=bootstrap(
+            NODE_ID,
+            CLUSTER,
+            ads=str(state.ads_socket),
+            admin=str(state.admin_socket),
+            stats=series.every() if settings.envoy_stats == "all" else series.usual(),
+        ),
         node_id=NODE_ID,
         concurrency=settings.workers,
     )

@@ -16,6 +16,7 @@ from tripylon.api.core import Service
 from tripylon.api.gateway import Gateway
 from tripylon.api.own import OWN_GROUP
 from tripylon.api.parameters import GatewayParameters
+from tripylon.envoy import series
 from tripylon.envoy.bootstrap_kubernetes import AUTHORITY_FILE, bootstrap_kubernetes, sds_files
 from tripylon.findings import Finding
 from tripylon.graph import Changes
@@ -131,12 +132,13 @@ class Provisioner:
         as an address for all the world, must not come about because they were forgotten, deleted or may not be read.
         """
         self._check_references(gateway)
-        xds = self._control_plane.xds
+        xds, wanted = self._control_plane.xds, self._parameters(gateway)
+        kept = series.chosen(wanted.kube.stats.matcher if wanted.kube.stats is not None else None)
         key = names.digest(f"admin {gateway.metadata.uid}".encode())
         return manifests.manifests(
             gateway,
             gateway.spec.gateway_class_name,
-            self._parameters(gateway),
+            wanted,
             ports=[
                 manifests.ListenerPort(each.port, "UDP" if each.protocol == "UDP" else "TCP")
                 for each in plan.listeners
@@ -145,7 +147,9 @@ class Provisioner:
             addresses=addresses.requested(gateway),
             in_front=addresses.in_front(gateway),
             within_cluster=addresses.within_cluster(gateway),
-            bootstrap=bootstrap_kubernetes(str(gateway.key), ads=(xds.host, xds.port), server_name=xds.host, key=key),
+            bootstrap=bootstrap_kubernetes(
+                str(gateway.key), ads=(xds.host, xds.port), server_name=xds.host, key=key, stats=kept
+            ),
             files={**sds_files(), AUTHORITY_FILE: self._control_plane.authority().decode(), KEY_FILE: f"{key}\n"},
             settings=self._settings,
         )

@@ -16,6 +16,7 @@ import msgspec
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+EnvoyStats = Literal["usual", "all"]
 RouteLayout = Literal["auto", "plain", "scoped"]
 """How routing tables reach Envoy: whole, or with a scope for each hostname; `auto` counts hosts."""
 
@@ -60,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     access_log: str = "stdout"
     """`stdout`, `off`, or the path of a file: one JSON object for each request."""
     route_layout: RouteLayout = "auto"
+    envoy_stats: EnvoyStats = "usual"
+    """Which series Envoy keeps: those that dashboards need, or all, which costs memory for each destination."""
     envoy_binary: Path | None = None
     """The Envoy to run; None: the one that was installed with us."""
     drain_limit_s: float = 10.0

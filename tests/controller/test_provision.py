@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -198,6 +199,18 @@ def test_the_gateways_parameters_go_before_those_of_its_class(rig: Rig) -> None:
     assert rig.objects()["Deployment"]["spec"]["replicas"] == 5
     rig.apply(class_())
     assert "replicas" not in rig.objects()["Deployment"]["spec"] or rig.objects()["Deployment"]["spec"]["replicas"] == 1
+
+
+def test_parameters_choose_which_series_there_are(rig: Rig) -> None:
+    def kept() -> str:
+        bootstrap = json.loads(rig.objects()["ConfigMap"]["data"]["bootstrap.json"])
+        return json.dumps(bootstrap["stats_config"])
+
+    rig.apply(class_(), gateway(parameters="stats"), parameters("stats"))
+    assert "upstream_rq_retry" in kept()
+    rig.apply(parameters("stats", stats={"matcher": {"inclusionList": [{"prefix": "http."}]}}))
+    assert '{"prefix": "http."}' in kept()
+    assert "upstream_rq_retry" not in kept()
 
 
 def test_an_overlay_that_cannot_be_followed_is_told_and_changes_nothing(rig: Rig) -> None:

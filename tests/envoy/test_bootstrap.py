@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tripylon.envoy.bootstrap import ADS_CLUSTER, Endpoint, Limits, bootstrap
+from tripylon.envoy.series import usual
 from tripylon.envoy.verify import verify
 
 SOCKET = "/run/tripylon/ads.sock"
@@ -23,7 +24,7 @@ def test_envoy_takes_it(ads: Endpoint, admin: Endpoint, limits: Limits) -> None:
 
 def test_same_arguments_give_same_bytes() -> None:
     def make(more: tuple[str, ...]) -> bytes:
-        return bootstrap("node", "group", ads=SOCKET, admin=ADMIN, more_stats=more)
+        return bootstrap("node", "group", ads=SOCKET, admin=ADMIN, stats=usual(*more))
 
     assert make((".b", ".a")) == make((".a", ".b"))
     assert make(()) != make((".a",))
@@ -40,6 +41,8 @@ def test_what_the_wire_needs() -> None:
     assert made["admin"] == {"address": {"pipe": {"path": ADMIN, "mode": 0o600}}}
     assert made["stats_flush_on_admin"]
     assert made["deferred_stat_options"]["enable_deferred_creation_stats"]
+    assert made["cluster_manager"]["enable_deferred_cluster_creation"]
+    assert made["memory_allocator_manager"]["memory_release_interval"] == "1s"
     layers = [layer["static_layer"] for layer in made["layered_runtime"]["layers"]]
     assert layers == [{"re2.max_program_size.error_level": 2**32 - 1}]
     assert made["node"] == {"id": "node", "cluster": "group"}

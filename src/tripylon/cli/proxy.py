@@ -23,6 +23,7 @@ from tripylon.cli.run import (
     Admin,
     Concurrency,
     DrainLimit,
+    Stats,
     access_log_place,
     admin_address,
     at_least,
@@ -60,6 +61,7 @@ def proxy(
     state: Annotated[Path | None, Parameter(help="Folder for sockets; default: .tripylon/proxy-PORT.")] = None,
     concurrency: Concurrency = 0,
     access_log: AccessLog = "stdout",
+    envoy_stats: Stats = "usual",
     drain_limit: DrainLimit = 10.0,
     envoy_binary: EnvoyBinary = None,
     logging: Logging = DEFAULT_LOGGING,
@@ -83,6 +85,7 @@ def proxy(
         log_level=logging.log_level,
         log_format=logging.log_format,
         access_log=access_log_place(access_log),
+        envoy_stats=envoy_stats,
         drain_limit_s=at_least(0, drain_limit, flag="--drain-limit"),
     )
     targets = [located(target(text)) for text in to]

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from tripylon.cli import UsageError
 from tripylon.cli.options import EnvoyBinary, Logging, Paths, address, existing, use_envoy
 from tripylon.errors import StartError
-from tripylon.settings import ADMIN_PORT, DEFAULT_STATE, Address, RouteLayout, Settings
+from tripylon.settings import ADMIN_PORT, DEFAULT_STATE, Address, EnvoyStats, RouteLayout, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +26,7 @@ Admin = Annotated[str, Parameter(help="Address of health, metrics and picture; `
 State = Annotated[Path, Parameter(help="Folder for sockets and what is kept between runs.")]
 Concurrency = Annotated[int, Parameter(help="Worker threads of Envoy; 0: one for each processor.")]
 AccessLog = Annotated[str, Parameter(help="Where each request is logged as JSON: `stdout`, a file, or `off`.")]
+Stats = Annotated[EnvoyStats, Parameter(help="Series that Envoy keeps: those that dashboards need, or all.")]
 DrainLimit = Annotated[float, Parameter(help="Seconds that running requests may go on when the gateway is stopped.")]
 RouteLayoutFlag = Annotated[
     RouteLayout, Parameter(help="How routes are sent to Envoy: `scoped` is fast with many hosts; `auto` counts them.")
@@ -42,6 +43,7 @@ def run(
     concurrency: Concurrency = 0,
     access_log: AccessLog = "stdout",
     route_layout: RouteLayoutFlag = "auto",
+    envoy_stats: Stats = "usual",
     drain_limit: DrainLimit = 10.0,
     envoy_binary: EnvoyBinary = None,
     logging: Logging = DEFAULT_LOGGING,
@@ -62,6 +64,7 @@ def run(
         log_format=logging.log_format,
         access_log=access_log_place(access_log),
         route_layout=route_layout,
+        envoy_stats=envoy_stats,
         drain_limit_s=at_least(0, drain_limit, flag="--drain-limit"),
     )
     return start(settings)

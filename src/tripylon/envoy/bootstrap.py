@@ -13,9 +13,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from tripylon.envoy import scopes
-
-Json = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
+from tripylon.envoy import scopes, series
+from tripylon.envoy.series import Json
 
 Endpoint = str | tuple[str, int]
 """Path of a Unix socket, or an IP address with a TCP port."""
@@ -23,51 +22,15 @@ Endpoint = str | tuple[str, int]
 ADS_CLUSTER = "tripylon-ads"
 """Name of the one static cluster: the control plane."""
 
-# The series that dashboards, alerts and our own drain need; every other one is not even created, which halves the time
-# and the memory that Envoy needs for many clusters. Suffixes meet `cluster.<name>.`, `http.<prefix>.`,
-# `listener.<address>.`, `tcp.<prefix>.`, `udp.<prefix>.` at once.
-_STAT_PREFIXES = ("cluster_manager.", "control_plane.", "listener_manager.", "overload.", "server.")
-_STAT_SUFFIXES = (
-    ".downstream_cx_active",
-    ".downstream_cx_overload_reject",
-    ".downstream_cx_total",
-    ".downstream_rq_1xx",
-    ".downstream_rq_2xx",
-    ".downstream_rq_3xx",
-    ".downstream_rq_4xx",
-    ".downstream_rq_5xx",
-    ".downstream_rq_active",
-    ".downstream_rq_time",
-    ".downstream_rq_total",
-    ".downstream_sess_active",
-    ".downstream_sess_total",
-    ".membership_healthy",
-    ".membership_total",
-    ".ssl.connection_error",
-    ".ssl.handshake",
-    ".upstream_cx_active",
-    ".upstream_cx_connect_fail",
-    ".upstream_cx_connect_timeout",
-    ".upstream_cx_total",
-    ".upstream_rq_1xx",
-    ".upstream_rq_2xx",
-    ".upstream_rq_3xx",
-    ".upstream_rq_4xx",
-    ".upstream_rq_5xx",
-    ".upstream_rq_active",
-    ".upstream_rq_pending_overflow",
-    ".upstream_rq_retry",
-    ".upstream_rq_time",
-    ".upstream_rq_timeout",
-    ".upstream_rq_total",
-)
-
 # Above these parts of the heap limit Envoy first returns free memory, then ends keep-alive, then refuses requests.
 _HEAP_ACTIONS = (
     ("envoy.overload_actions.shrink_heap", 0.90),
     ("envoy.overload_actions.disable_http_keepalive", 0.93),
     ("envoy.overload_actions.stop_accepting_requests", 0.97),
 )
+
+# What the first configuration leaves free is given back to the system.
+_RELEASE: Json = {"bytes_to_release": 32 * 1024 * 1024, "memory_release_interval": "1s"}
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -94,23 +57,21 @@ def bootstrap(
     ads: Endpoint,
     admin: Endpoint,
     limits: Limits = DEFAULT_LIMITS,
-    more_stats: Sequence[str] = (),
+    stats: Json = None,
 ) -> bytes:
     """The bootstrap as JSON, one line, keys sorted.
 
     `cluster` names the group of proxies that this one belongs to. `ads` is where the control plane listens, `admin`
-    where Envoy's administration shall listen (a socket file gets mode 0600). `more_stats` are suffixes of further
-    series to keep.
+    where Envoy's administration shall listen (a socket file gets mode 0600). `stats` is one of `series.py`, by default
+    the usual one.
     """
     node: Json = {"id": node_id, "cluster": cluster}
     ads_cluster: Json = {**ads_source(ads), "type": "STATIC"}
-    whole = assemble(node, admin=admin, clusters=(ads_cluster,), limits=limits, more_stats=more_stats)
+    whole = assemble(node, admin=admin, clusters=(ads_cluster,), limits=limits, stats=stats)
     return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
 
 
-def assemble(
-    node: Json, *, admin: Endpoint, clusters: Sequence[Json], limits: Limits, more_stats: Sequence[str]
-) -> dict[str, Json]:
+def assemble(node: Json, *, admin: Endpoint, clusters: Sequence[Json], limits: Limits, stats: Json) -> dict[str, Json]:
     """What all bootstraps have; one of `clusters` is the control plane."""
     return {
         "node": node,
@@ -120,9 +81,12 @@ def assemble(
         "overload_manager": _overload_manager(limits),
         # Envoy's own flush walks all series every five seconds on the thread that applies configuration.
         "stats_flush_on_admin": True,
-        "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": _stat_patterns(more_stats)}}},
+        "stats_config": series.usual() if stats is None else stats,
         "layered_runtime": {"layers": [{"name": "tripylon", "static_layer": dict(RUNTIME)}]},
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        # A worker makes its own part of a cluster when it first uses it: 2 kB for each cluster and worker.
+        "cluster_manager": {"enable_deferred_cluster_creation": True},
+        "memory_allocator_manager": _RELEASE,
     }
 
 
@@ -193,11 +157,6 @@ def _overload_manager(limits: Limits) -> Json:
 
 def _monitor(name: str, message: str, config: Mapping[str, Json]) -> Json:
     return {"name": name, "typed_config": {"@type": f"type.googleapis.com/{message}", **config}}
-
-
-def _stat_patterns(more_stats: Sequence[str]) -> Json:
-    suffixes = sorted({*_STAT_SUFFIXES, *more_stats})
-    return [*({"prefix": prefix} for prefix in _STAT_PREFIXES), *({"suffix": suffix} for suffix in suffixes)]
 
 
 def address(endpoint: Endpoint, *, mode: int | None = None) -> Json:

@@ -12,13 +12,14 @@ on loopback, lets those read it and end the pod in order who know a key. Read `b
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import msgspec
 
 from tripylon.envoy import scopes
-from tripylon.envoy.bootstrap import DEFAULT_LIMITS, Endpoint, Json, Limits, address, ads_source, assemble
+from tripylon.envoy.bootstrap import DEFAULT_LIMITS, Endpoint, Limits, address, ads_source, assemble
+from tripylon.envoy.series import Json
 from tripylon.values import is_address
 
 ADMIN_CLUSTER = "tripylon-admin"
@@ -68,16 +69,16 @@ def bootstrap_kubernetes(
     key: str,
     pod: Pod = DEFAULT_POD,
     limits: Limits = DEFAULT_LIMITS,
-    more_stats: Sequence[str] = (),
+    stats: Json = None,
 ) -> bytes:
     """The bootstrap as JSON, one line, keys sorted.
 
     `cluster` is the Gateway as `namespace/name`. `ads` is host (a DNS name or an IP address) and port of the control
     plane, `server_name` the DNS name that its certificate must carry. `key` is what opens `pod.admin_port`, so nobody
-    may guess it who writes routes. `more_stats` are suffixes of further series.
+    may guess it who writes routes. `stats` is one of `series.py`, by default the usual one.
     """
     clusters = (_ads_cluster(ads, server_name, pod), _admin_cluster(pod))
-    whole = assemble({"cluster": cluster}, admin=pod.admin, clusters=clusters, limits=limits, more_stats=more_stats)
+    whole = assemble({"cluster": cluster}, admin=pod.admin, clusters=clusters, limits=limits, stats=stats)
     static: dict[str, Json] = {
         "clusters": list(clusters),
         "listeners": [
