@@ -30,7 +30,7 @@ from tests.live.load import Load, LoadClient, Record
 from tripylon.api.kinds import decode_json
 from tripylon.api.meta import Resource
 from tripylon.app import Standalone
-from tripylon.envoy.emit import LAYOUTS
+from tripylon.envoy.layouts import LAYOUTS
 from tripylon.files.state import open_state
 from tripylon.pb.descriptors import envoy_binary
 from tripylon.settings import Settings as Program

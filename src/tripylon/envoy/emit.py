@@ -6,11 +6,13 @@ host. The invariant: same plan, same bytes. `TABLES` says which tables hold whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from tripylon.api.meta import GATEWAY_GROUP
-from tripylon.envoy import clusters, listeners, names, routes, scopes, secrets, streams
+from tripylon.envoy import clusters, filter_chains, layouts, listeners, names, routes, scopes, secrets, streams
+from tripylon.envoy.filter_chains import CHAINS_BY_PORT
+from tripylon.envoy.layouts import GATEWAYS_BY_TABLE, LAYOUTS
 from tripylon.envoy.listeners import ListenerKey
 from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import to_bytes
@@ -21,13 +23,23 @@ from tripylon.model.backends import CLUSTERS, CLUSTERS_BY_CLIENT, CLUSTERS_BY_PO
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES, host_reached
 from tripylon.model.cluster_plans import ClusterPlan
 from tripylon.model.frontend_tls import CLIENT_AUTHORITIES
-from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.model.gateway_heads import GATEWAY_HEADS
+from tripylon.model.gateways import GATEWAY_PLANS, LISTENERS
 from tripylon.model.hosts import HOSTS
-from tripylon.model.plan import ClusterKey, FrontendKey, GatewayPlan, HostKey, HostPlan, RouteTable
+from tripylon.model.plan import (
+    ClusterKey,
+    FrontendKey,
+    GatewayPlan,
+    HolderKey,
+    HolderListeners,
+    HostKey,
+    HostPlan,
+    RouteTable,
+)
 from tripylon.model.route_plans import TRACING
 from tripylon.model.stream_plans import SESSIONS, STREAMS, STREAMS_BY_SOCKET, StreamKey
-from tripylon.model.tls import CERTIFICATES, GATEWAY_TLS, TLS_BY_SECRET
-from tripylon.pb.messages import VirtualHost
+from tripylon.model.tls import CERTIFICATES, TLS_BY_SECRET
+from tripylon.pb.messages import Listener, VirtualHost
 from tripylon.values import Built, Name, Ref
 from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, SRDS, VHDS, Resource, make_resource
 
@@ -45,9 +57,6 @@ HOST_RESOURCES: Table[HostKey, Resource] = Table("host resources")
 FALLBACK_HOSTS: Table[HostKey, bytes] = Table("hosts of fallback scopes")
 """Serialised virtual hosts, of the wildcard hostnames of scoped tables and for all other hostnames."""
 FALLBACK_RESOURCES: Table[RouteTable, Resource] = Table("fallback scope resources")
-Layout = Literal["plain", "scoped"]
-LAYOUTS: Table[RouteTable, Layout] = Table("layouts of route tables")
-"""How a routing table that some Listener refers to reaches Envoy."""
 
 
 def _sockets(name: Name, plan: GatewayPlan) -> Iterator[ListenerKey]:
@@ -56,23 +65,21 @@ def _sockets(name: Name, plan: GatewayPlan) -> Iterator[ListenerKey]:
             yield ListenerKey(name, port, address, udp)
 
 
-def _tables(_: Name, plan: GatewayPlan) -> Iterable[RouteTable]:
-    return plan.tables
-
-
 GATEWAYS_BY_SOCKET: Index[ListenerKey, Name, GatewayPlan] = Index("gateways by socket", GATEWAY_PLANS, _sockets)
-GATEWAYS_BY_TABLE: Index[RouteTable, Name, GatewayPlan] = Index("gateways by route table", GATEWAY_PLANS, _tables)
 
 
-def _exact(key: HostKey, _: HostPlan) -> tuple[RouteTable, ...]:
-    return (key.table,) if scopes.has_scope(key) else ()
+def _listening(key: HolderKey, holder: HolderListeners) -> Iterator[tuple[Name, int, bool]]:
+    return ((key.gateway, each.port, each.protocol == "UDP") for each in holder.listeners if each.usable)
 
 
 def _wide(key: HostKey, _: HostPlan) -> tuple[HostKey, ...]:
     return () if scopes.has_scope(key) else (key,)
 
 
-EXACT_HOSTS: Index[RouteTable, HostKey, HostPlan] = Index("exact hosts by route table", HOSTS, _exact)
+LISTENERS_BY_SOCKET: Index[tuple[Name, int, bool], HolderKey, HolderListeners] = Index(
+    "listeners by port", LISTENERS, _listening
+)
+"""By gateway, port, and whether it is one of UDP."""
 WIDE_HOSTS: Index[HostKey, HostKey, HostPlan] = Index("wildcard hosts", HOSTS, _wide)
 FALLBACKS: Index[RouteTable, HostKey, bytes] = Index(
     "hosts of fallback scopes by route table", FALLBACK_HOSTS, lambda key, _: (key.table,)
@@ -80,8 +87,9 @@ FALLBACKS: Index[RouteTable, HostKey, bytes] = Index(
 
 INDEXES: tuple[Index[Any, Any, Any], ...] = (
     GATEWAYS_BY_SOCKET,
-    GATEWAYS_BY_TABLE,
-    EXACT_HOSTS,
+    LISTENERS_BY_SOCKET,
+    *layouts.INDEXES,
+    *filter_chains.INDEXES,
     WIDE_HOSTS,
     FALLBACKS,
 )
@@ -126,22 +134,26 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
         return Built(make_resource(CDS, names.cluster(key), message), findings)
 
     def listener(read: Read, key: ListenerKey) -> Built[Resource, Finding] | None:
-        gateway, tls = read.get(GATEWAY_PLANS, key.gateway), read.get(GATEWAY_TLS, key.gateway)
-        if gateway is None:
+        gateway = read.get(GATEWAY_HEADS, key.gateway)
+        if gateway is None or not gateway.accepted or key.address not in gateway.addresses:
             return None
-        streamed = read.lookup(STREAMS_BY_SOCKET, (key.gateway, key.port, key.udp))
-        presented, traced = tls.listeners if tls is not None else (), read.get(TRACING, key.gateway)
-        scoped = any(
-            read.get(LAYOUTS, RouteTable(key.gateway, key.port, secure)) == "scoped" for secure in (False, True)
-        )
-        built = listeners.listener(key, gateway, presented, streamed, traced, options, scoped=scoped)
-        return Built(make_resource(LDS, names.listener(*key), to_bytes(built))) if built is not None else None
+        secured = () if key.udp else read.lookup(CHAINS_BY_PORT, filter_chains.Port(key.gateway, key.port))
+        if secured:
+            chains = filter_chains.joined(secured, key.port)
+            message = to_bytes(listeners.secured(key)) + chains if chains else None
+        else:
+            built = open_listener(read, key)
+            message = to_bytes(built) if built is not None else None
+        return Built(make_resource(LDS, names.listener(*key), message)) if message is not None else None
 
-    def layout(read: Read, table: RouteTable) -> Built[Layout, Finding] | None:
-        gateway, tls = read.get(GATEWAY_PLANS, table.gateway), read.get(GATEWAY_TLS, table.gateway)
-        if gateway is None or not listeners.serves(gateway, tls.listeners if tls is not None else (), table):
-            return None
-        return Built("scoped" if scopes.is_scoped(options.route_layout, read.count(EXACT_HOSTS, table)) else "plain")
+    def open_listener(read: Read, key: ListenerKey) -> Listener | None:
+        socket = (key.gateway, key.port, key.udp)
+        there = [each for holder in read.lookup(LISTENERS_BY_SOCKET, socket) for each in holder.listeners]
+        on_socket = (each for each in there if (each.usable, each.port, each.protocol == "UDP") == (True, *socket[1:]))
+        served = sorted(on_socket, key=lambda each: each.id)
+        streamed, traced = read.lookup(STREAMS_BY_SOCKET, socket), read.get(TRACING, key.gateway)
+        scoped = read.get(LAYOUTS, RouteTable(key.gateway, key.port, secure=False)) == "scoped"
+        return listeners.listener(key, served, streamed, traced, options, scoped=scoped)
 
     return (
         Derive(CLUSTER_RESOURCES, (CLUSTERS,), cluster),
@@ -151,7 +163,8 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
         Derive(CLIENT_AUTHORITY_RESOURCES, (CLIENT_AUTHORITIES,), _client_authorities),
         Derive(SESSION_RESOURCES, (SESSIONS,), _sessions_cluster),
         Derive(SESSION_ENDPOINT_RESOURCES, (SESSIONS,), _sessions_endpoints),
-        Derive(LAYOUTS, (GATEWAYS_BY_TABLE,), layout),
+        *layouts.derives(options),
+        *filter_chains.derives(options),
         Derive(LISTENER_RESOURCES, (GATEWAYS_BY_SOCKET,), listener),
         Derive(ROUTE_RESOURCES, (GATEWAYS_BY_TABLE,), _route_configuration),
         Derive(HOST_RESOURCES, (HOSTS,), _host),

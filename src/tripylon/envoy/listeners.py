@@ -1,5 +1,5 @@
 """Gateways → Listener: one for each address and port, with a filter chain for each HTTPS listener; see `streams.py`
-for those of TLS, TCP and UDP listeners.
+for those of TLS, TCP and UDP listeners, and `filter_chains.py` for how chains and Listener come together.
 
 An address that cannot be bound takes no other with it, and gateways may exchange their addresses. The invariant:
 nothing in here changes unless a Gateway's listeners do, since Envoy drains a listener that changes. Hence routes come
@@ -8,6 +8,7 @@ by RDS and VHDS, or by SRDS if there are many hosts, certificates by SDS, and na
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tripylon.envoy import cors, external_auth, names, scopes, sessions, streams, taken_by, tracing
@@ -15,8 +16,8 @@ from tripylon.envoy.access_log import access_log
 from tripylon.envoy.downstream_tls import HANDSHAKE_TIMEOUT_MS, terminate
 from tripylon.envoy.options import EmitOptions
 from tripylon.envoy.source import ads, duration
-from tripylon.model.plan import GatewayPlan, RouteTable, TlsPlan, TracingPlan
 from tripylon.model.plan import Listener as ListenerPlan
+from tripylon.model.plan import RouteTable, TlsPlan, TracingPlan
 from tripylon.model.stream_plans import StreamKey, StreamPlan
 from tripylon.pb import pack
 from tripylon.pb.messages import (
@@ -48,32 +49,19 @@ class ListenerKey(NamedTuple):
 
 def listener(
     key: ListenerKey,
-    gateway: GatewayPlan,
-    tls: tuple[TlsPlan, ...],
+    served: Sequence[ListenerPlan],
     streamed: tuple[StreamPlan, ...],
     traced: TracingPlan | None,
     options: EmitOptions,
     *,
     scoped: bool,
 ) -> Listener | None:
-    """The Listener of one address and port; None while none of its Gateway listeners can be served.
+    """The Listener of a port without TLS, by its listeners in order; None if there are none, or if it has TLS.
 
-    `scoped` says whether the routes of its HTTP or HTTPS listeners come as scopes.
+    `scoped` says whether the routes of its HTTP listeners come as scopes.
     """
-    served = sorted(
-        (
-            each
-            for each in gateway.listeners
-            if each.usable and each.port == key.port and (each.protocol == "UDP") == key.udp
-        ),
-        key=lambda each: each.id,
-    )
-    if not served or key.address not in gateway.addresses or not gateway.accepted:
-        return None
-    built = Listener(name=names.listener(*key))
-    built.per_connection_buffer_limit_bytes.value = _BUFFER_BYTES
-    built.address.socket_address.CopyFrom(SocketAddress(address=key.address, port_value=key.port))
-    match served[0].protocol:
+    built = _bound(key)
+    match served[0].protocol if served else "":
         case "HTTP":
             table = RouteTable(key.gateway, key.port, secure=False)
             _add_manager(built.filter_chains.add(), table, traced, options, scoped=scoped)
@@ -82,71 +70,42 @@ def listener(
         case "UDP":
             streams.add_sessions(built, StreamKey(key.gateway, key.port, "UDP", served[0].id, ""), options)
         case _:
-            _add_secured(built, served, key, tls, streamed, traced, options, scoped=scoped)
-            return built if built.filter_chains else None
+            return None
     return built
 
 
-def _add_secured(
-    built: Listener,
-    served: list[ListenerPlan],
-    key: ListenerKey,
-    tls: tuple[TlsPlan, ...],
-    streamed: tuple[StreamPlan, ...],
-    traced: TracingPlan | None,
-    options: EmitOptions,
-    *,
-    scoped: bool,
-) -> None:
-    """A filter chain for each name that an HTTPS or TLS listener serves; the name that a client asks for chooses.
+def secured(key: ListenerKey) -> Listener:
+    """The Listener of a port with TLS, without its filter chains: the name that a client asks for chooses one of them.
 
-    One without a certificate has none; beside TLS listeners its names are closed, so that they pass through no other.
+    There is one for each name that an HTTPS or TLS listener serves. One without a certificate has none; beside TLS
+    listeners its names are closed, so that they pass through no other.
     """
-    presented = {each.listener: each for each in tls}
-    ready = [each for each in served if not each.terminates or each.id in presented]
-    passing = any(each.protocol == "TLS" for each in served)
-    for each in served if ready else ():
-        if each.protocol == "HTTPS" and each in ready:
-            _add_https(built.filter_chains.add(), key, each, presented[each.id], traced, options, scoped=scoped)
-        elif passing:
-            chains = streams.tls_chains(key.gateway, each, presented.get(each.id), streamed, options)
-            built.filter_chains.extend(chains)
+    built = _bound(key)
     inspector = built.listener_filters.add()
     inspector.name = "envoy.filters.listener.tls_inspector"
     inspector.typed_config.CopyFrom(pack(TlsInspector()))
     built.listener_filters_timeout.CopyFrom(duration(HANDSHAKE_TIMEOUT_MS))
+    return built
 
 
-def serves(gateway: GatewayPlan, tls: tuple[TlsPlan, ...], table: RouteTable) -> bool:
-    """Whether some Listener refers to a routing table; a proxy never asks for one that no Listener names."""
-    if not gateway.addresses or not gateway.accepted:
-        return False
-    presented = {each.listener for each in tls}
-    return any(
-        each.usable
-        and each.http
-        and each.table(gateway.name) == table
-        and (each.protocol != "HTTPS" or each.id in presented)
-        for each in gateway.listeners
-    )
+def _bound(key: ListenerKey) -> Listener:
+    built = Listener(name=names.listener(*key))
+    built.per_connection_buffer_limit_bytes.value = _BUFFER_BYTES
+    built.address.socket_address.CopyFrom(SocketAddress(address=key.address, port_value=key.port))
+    return built
 
 
-def _add_https(
-    chain: FilterChain,
-    key: ListenerKey,
-    plan: ListenerPlan,
-    tls: TlsPlan,
-    traced: TracingPlan | None,
-    options: EmitOptions,
-    *,
-    scoped: bool,
-) -> None:
-    chain.name = plan.id
+def https_chain(
+    gateway: Name, plan: ListenerPlan, tls: TlsPlan, traced: TracingPlan | None, options: EmitOptions, *, scoped: bool
+) -> FilterChain:
+    """The filter chain of an HTTPS listener that has its certificates."""
+    chain = FilterChain(name=plan.id)
     if plan.hostname:
         chain.filter_chain_match.server_names.append(plan.hostname)
     terminate(chain, tls, alpn=("h2", "http/1.1"))
     taken_by.note(chain, plan.id)
-    _add_manager(chain, plan.table(key.gateway), traced, options, listener=plan.id, scoped=scoped)
+    _add_manager(chain, plan.table(gateway), traced, options, listener=plan.id, scoped=scoped)
+    return chain
 
 
 def _add_manager(

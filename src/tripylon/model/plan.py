@@ -505,6 +505,8 @@ class HolderTls(msgspec.Struct, frozen=True, gc=False):
     """The same with the names of their certificates."""
     valid: bool
     """Whether any of the object's listeners, of whatever protocol, can be served."""
+    tables: frozenset[RouteTable]
+    """The routing tables of those that can."""
 
 
 class GatewayTls(msgspec.Struct, frozen=True, gc=False):

@@ -187,14 +187,17 @@ def _listeners_tls(read: Read, key: HolderKey) -> Built[HolderTls, Finding] | No
     findings: list[Finding] = []
     found: list[TlsPlan] = []
     presented: list[Presented] = []
-    valid = False
+    valid = []
     for listener, entry in zip(holder.listeners, written.entries, strict=True):
         tls = _listener_tls(read, key.gateway, entry, findings) if listener.terminates else None
         if listener.usable and tls is not None:
             found.append(tls)
             presented.append(Presented(tls.listener, listener.port, listener.hostname, _names(read, tls)))
-        valid |= listener.usable and (tls is not None or not listener.terminates)
-    return Built(HolderTls(key, holder.order, tuple(found), tuple(presented), valid), tuple(findings))
+        if listener.usable and (tls is not None or not listener.terminates):
+            valid.append(listener)
+    tables = frozenset(each.table(key.gateway) for each in valid if each.http)
+    made = HolderTls(key, holder.order, tuple(found), tuple(presented), bool(valid), tables)
+    return Built(made, tuple(findings))
 
 
 def _names(read: Read, tls: TlsPlan) -> frozenset[str]:
