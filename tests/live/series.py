@@ -6,6 +6,7 @@ import json
 import socket
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 _TIMEOUT_S = 10.0
 
@@ -37,3 +38,14 @@ def drained(admin: Path) -> tuple[int, int, int]:
     found = counted(admin)
     asked = sum(value for name, value in found.items() if name.endswith(".downstream_cx_drain_close"))
     return found["listener_manager.listener_modified"], found["listener_manager.listener_in_place_updated"], asked
+
+
+def configuration(admin: Path) -> list[dict[str, Any]]:
+    """What the Envoy was configured with, as its administration dumps it."""
+    connection = _UnixConnection(admin)
+    try:
+        connection.request("GET", "/config_dump")
+        found: list[dict[str, Any]] = json.loads(connection.getresponse().read())["configs"]
+    finally:
+        connection.close()
+    return found

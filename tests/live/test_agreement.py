@@ -2,7 +2,7 @@
 
 One `tripylon run` with one Envoy serves many random scenes at once (`agreement.py`), each a Gateway with an address of
 its own; `tests/laws/specified.py` says what may answer. Between the rounds of requests every route is exchanged for
-another one while Envoy runs. `python -m tests.live.test_agreement SEED` asks another ten thousand.
+another one while Envoy runs. `python -m tests.live.test_agreement SEED [LAYOUT]` asks another ten thousand.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class Found(NamedTuple):
 
 
 def test_envoy_and_the_specification_agree(
-    fleet: Fleet, tmp_path: Path, record_property: Callable[[str, object], None]
+    layout: str, fleet: Fleet, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     started = time.monotonic()
-    found = asyncio.run(compare(Random(SEED), fleet, tmp_path))
-    told = totals(found, time.monotonic() - started)
+    found = asyncio.run(compare(Random(SEED), fleet, tmp_path, layout))
+    told = totals(found, layout, time.monotonic() - started)
     record_property("totals", told)
     assert not found.differences, "\n".join([told, *map(explained, found.differences[:SHOWN])])
     assert found.answers.total() == REQUESTS
@@ -71,7 +71,7 @@ def test_envoy_and_the_specification_agree(
     assert all(found.answers[kind] > REQUESTS // 100 for kind in ("404", "421", "500", "503", "a redirect")), told
 
 
-async def compare(random: Random, fleet: Fleet, folder: Path) -> Found:
+async def compare(random: Random, fleet: Fleet, folder: Path, layout: str) -> Found:
     """Serves random scenes, and sends requests in rounds, between which their routes are exchanged."""
     places = Places(fleet)
     ports = Ports(*(places.port(port) for port in (80, 8080, 443)))
@@ -86,7 +86,7 @@ async def compare(random: Random, fleet: Fleet, folder: Path) -> Found:
             )
             for number in range(SCENES)
         ]
-        gateway = LiveGateway(folder / "gateway", places)
+        gateway = LiveGateway(folder / "gateway", places, "--route-layout", layout)
         _write(gateway, [each for scene in scenes for each in (scene.gateway, *scene.objects)])
         try:
             await asyncio.to_thread(gateway.start)
@@ -171,12 +171,12 @@ def _sort(answered: str) -> str:
 # --- Telling -------------------------------------------------------------------------------------------------------
 
 
-def totals(found: Found, seconds: float) -> str:
+def totals(found: Found, layout: str, seconds: float) -> str:
     """One line for the end of the test run."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.answers.most_common())
     return (
         f"agreement of Envoy with the specification: {found.answers.total()} random requests to {SCENES} gateways "
-        f"with {ROUNDS} sets of routes each, "
+        f"with {ROUNDS} sets of {layout} routes each, "
         f"{len(found.differences)} disagreements, {seconds:.0f} s ({kinds})"
     )
 
@@ -198,13 +198,13 @@ def explained(one: Difference) -> str:
     return "\n".join(lines)
 
 
-def main(seed: int) -> None:
+def main(seed: int, layout: str) -> None:
     """One run with another seed."""
     with tempfile.TemporaryDirectory() as folder, Fleet(Path(folder)) as fleet:
         started = time.monotonic()
-        found = asyncio.run(compare(Random(seed), fleet, Path(folder)))
-        print(totals(found, time.monotonic() - started), *map(explained, found.differences[:SHOWN]), sep="\n")
+        found = asyncio.run(compare(Random(seed), fleet, Path(folder), layout))
+        print(totals(found, layout, time.monotonic() - started), *map(explained, found.differences[:SHOWN]), sep="\n")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *(sys.argv[2:] or ["auto"]))

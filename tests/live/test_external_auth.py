@@ -83,11 +83,11 @@ class Stage:
 
 
 @pytest.fixture
-def stage(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(layout: str, fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     places, by_http, by_grpc = Places(fleet), HttpAuth(), GrpcAuth()
     own = places.complete([*service("http-auth", by_http.port), *service("grpc-auth", by_grpc.port), route()])
     folder = tmp_path_factory.mktemp("gateway")
-    with running(folder, places, [*places.base(), *own], "--concurrency", "1") as gateway:
+    with running(folder, places, [*places.base(), *own], "--concurrency", "1", "--route-layout", layout) as gateway:
         gateway.wait_live()
         yield Stage(gateway, by_http, by_grpc)
         assert "[error]" not in (gateway.state / "envoy.log").read_text(), "nothing that Envoy finds fault with"

@@ -64,12 +64,14 @@ def route() -> Manifest:
 
 
 @pytest.fixture(scope="module")
-def gateway(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
+def gateway(layout: str, fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
     places, by_http = Places(fleet), HttpAuth()
     own = [*service("http-auth", by_http.port), gateway_of(), route()]
     own.append({"kind": "Secret", "metadata": {"name": "door"}, "names": [HOST, OTHER]})
     folder = tmp_path_factory.mktemp("gateway")
-    with running(folder, places, [*places.base(), *places.complete(own)], "--concurrency", "1") as found:
+    with running(
+        folder, places, [*places.base(), *places.complete(own)], "--concurrency", "1", "--route-layout", layout
+    ) as found:
         found.wait_live()
         yield found
     by_http.stop()

@@ -87,7 +87,7 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def gateway(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
+def gateway(layout: str, fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
     places = Places(fleet)
     lasting = {"name": "b", "path": "/bound", "lifetimeType": "Permanent"}
     permanent: Manifest = {"cookie": lasting, "absoluteTimeout": "90s"}
@@ -101,7 +101,7 @@ def gateway(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         ]
     )
     folder = tmp_path_factory.mktemp("gateway")
-    with running(folder, places, [*places.base(), *own], "--concurrency", "1") as started:
+    with running(folder, places, [*places.base(), *own], "--concurrency", "1", "--route-layout", layout) as started:
         started.wait_live()
         yield started
     places.close()

@@ -29,8 +29,10 @@ def places(fleet: Fleet) -> Iterator[Places]:
 
 
 @pytest.fixture(scope="module")
-def gateway(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
-    with running(tmp_path_factory.mktemp("gateway"), places, places.base(), "--concurrency", "1") as gateway:
+def gateway(places: Places, layout: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
+    with running(
+        tmp_path_factory.mktemp("gateway"), places, places.base(), "--concurrency", "1", "--route-layout", layout
+    ) as gateway:
         yield gateway
 
 

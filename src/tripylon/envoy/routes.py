@@ -68,6 +68,7 @@ _ALL = _Share(None, 0, _MILLION)
 def route_configuration(table: RouteTable) -> RouteConfiguration:
     """The empty frame of a routing table; its hosts come one by one (VHDS), so that a change sends one host only."""
     built = RouteConfiguration(name=names.route_table(table), ignore_port_in_host_matching=True)
+    built.request_headers_to_remove.append(scopes.HEADER)
     built.vhds.config_source.CopyFrom(ads())
     return built
 
