@@ -12,9 +12,12 @@ import json
 from collections.abc import Coroutine, Iterable
 from typing import Any, cast
 
+import msgspec
 from tests.kube.statuses import Object, patched
 
-from tripylon.api.kinds import find
+from tripylon.api.gateway import Gateway
+from tripylon.api.kinds import decode_json, find
+from tripylon.api.listener_sets import ListenerSet
 from tripylon.envoy.options import EmitOptions
 from tripylon.kube.client import Client
 from tripylon.kube.inbox import Inbox
@@ -49,6 +52,15 @@ class Line:
         metadata.setdefault("generation", 1)
         self.kind, self.ref = kind, Ref(kind.group, kind.name, metadata.get("namespace", ""), metadata["name"])
         self.raw = json.dumps({"type": type, "object": {**obj, "metadata": metadata}}).encode()
+
+
+def _defaulted(obj: Object) -> Object:
+    """An object as the API server keeps it, which knows what a status says before anybody writes one."""
+    if obj["kind"] not in ("Gateway", "ListenerSet") or "status" in obj:
+        return obj
+    decoded = decode_json(json.dumps(obj).encode())
+    assert isinstance(decoded, Gateway | ListenerSet)
+    return obj | {"status": json.loads(msgspec.json.encode(decoded.status))}
 
 
 class Proxy:
@@ -160,6 +172,7 @@ class Replica:
 
     def line(self, obj: Object, type: str = "MODIFIED") -> Line:
         """An event of a watch."""
+        obj = _defaulted(obj)
         line = Line(obj, self._next(), type)
         self._documents[line.ref] = obj
         return line

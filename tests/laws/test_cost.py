@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 from tests.laws import worlds
 from tests.laws.worlds import make, new_graph
+from tests.live.certificates import Authority
 
 from tripylon.api.meta import Resource
 from tripylon.graph import Graph
@@ -51,13 +52,13 @@ def slice_(number: int, address: str) -> Resource:
     )
 
 
-def counted(count: int) -> tuple[Graph, Counter[str]]:
+def counted(there: Iterable[Resource]) -> tuple[Graph, Counter[str]]:
     """A settled graph, and the builds by table since then."""
     graph, builds = new_graph(), Counter[str]()
     for node in graph._order:
         assert node.derive is not None
         node.derive.build = _counting(node.derive.build, node.table.name, builds)
-    for each in objects(count):
+    for each in there:
         tables.put(graph, each)
     graph.flush()
     builds.clear()
@@ -74,7 +75,7 @@ def _counting(build: Callable[[Any, Any], Any], name: str, builds: Counter[str])
 
 @pytest.fixture(scope="module")
 def graphs() -> tuple[tuple[Graph, Counter[str]], ...]:
-    return counted(FEW), counted(MANY)
+    return counted(objects(FEW)), counted(objects(MANY))
 
 
 CHANGES: dict[str, tuple[Callable[[Graph], Any], dict[str, int]]] = {
@@ -115,6 +116,126 @@ CHANGES: dict[str, tuple[Callable[[Graph], Any], dict[str, int]]] = {
 def test_a_change_costs_the_same_at_any_size(graphs: tuple[tuple[Graph, Counter[str]], ...], name: str) -> None:
     change, expected = CHANGES[name]
     for graph, builds in graphs:
+        builds.clear()
+        change(graph)
+        graph.flush()
+        assert dict(builds) == expected
+
+
+# --- ListenerSets --------------------------------------------------------------------------------------------------
+
+FEW_SETS, MANY_SETS = 10, 250
+PER_SET = 16
+AUTHORITY = Authority()
+INCOMERS = MANY_SETS
+"""The first number that no world has."""
+
+
+def listener_sets(count: int) -> Iterator[Resource]:
+    """A gateway and ListenerSets that add all but one of its listeners, each with its own certificate and route."""
+    yield open_gateway("first")
+    for number in range(count):
+        yield from (listener_set(number), certificate(number), set_route(number, "/"))
+
+
+def open_gateway(label: str) -> Resource:
+    spec = {
+        "gatewayClassName": "ours",
+        "allowedListeners": {"namespaces": {"from": "All"}},
+        "listeners": [{"name": "http", "port": 8080, "protocol": "HTTP"}],
+    }
+    return make("Gateway", "a", "edge", labels={"say": label}, spec=spec)
+
+
+def listener_set(number: int, listeners: int = PER_SET) -> Resource:
+    entries = [
+        {
+            "name": f"l{place}",
+            "port": 8443,
+            "protocol": "HTTPS",
+            "hostname": f"h{place}.set{number}.example.com",
+            "tls": {"certificateRefs": [{"name": f"c{number}"}]},
+        }
+        for place in range(listeners)
+    ]
+    return make("ListenerSet", "a", f"set{number}", spec={"parentRef": {"name": "edge"}, "listeners": entries})
+
+
+def certificate(number: int) -> Resource:
+    chain, key = AUTHORITY.issue(f"*.set{number}.example.com")
+    data = {"tls.crt": chain, "tls.key": key}
+    return make("Secret", "a", f"c{number}", type="kubernetes.io/tls", stringData=data)
+
+
+def set_route(number: int, path: str) -> Resource:
+    parent = {"kind": "ListenerSet", "name": f"set{number}"}
+    spec = {"parentRefs": [parent], "rules": [{"matches": [{"path": {"value": path}}]}]}
+    return make("HTTPRoute", "a", f"r{number}", spec=spec)
+
+
+@pytest.fixture(scope="module")
+def crowds() -> tuple[tuple[Graph, Counter[str]], ...]:
+    return counted(listener_sets(FEW_SETS)), counted(listener_sets(MANY_SETS))
+
+
+OF_ONE_SET = ("listenerset plans", "written listeners", "entries", "claims", "verdicts", "listeners", "listeners tls")
+OF_ITS_OVERLAPS = ("overlaps of hostnames", "overlaps of certificates")
+OF_THE_GATEWAY = ("gateway plans", "gateway tls")
+OF_THE_PORT = ("ports of certificates", "port owners", "shared tables", "layouts of route tables")
+WIRE = ("filter chains", "listener resources")
+
+
+def once(*tables: tuple[str, ...]) -> dict[str, int]:
+    return {table: 1 for group in tables for table in group}
+
+
+SET_CHANGES: dict[str, tuple[Callable[[Graph], Any], dict[str, int]]] = {
+    "a ListenerSet more, with its certificate and its route": (
+        lambda graph: [
+            tables.put(graph, each)
+            for each in (certificate(INCOMERS), set_route(INCOMERS, "/"), listener_set(INCOMERS))
+        ],
+        {
+            **once(OF_ONE_SET, OF_ITS_OVERLAPS, OF_THE_GATEWAY, OF_THE_PORT, WIRE),
+            **once(("sockets", "certificates", "common names of certificates", "secret resources", "route plans")),
+            **dict.fromkeys(("place owners", "host plans", "host resources"), PER_SET),
+        },
+    ),
+    "a ListenerSet with one listener less": (
+        lambda graph: tables.put(graph, listener_set(3, PER_SET - 1)),
+        {
+            **once(OF_ONE_SET, OF_ITS_OVERLAPS, OF_THE_GATEWAY, OF_THE_PORT, WIRE),
+            **once(("common names of certificates", "route plans")),
+            **dict.fromkeys(("place owners", "host plans"), PER_SET - 1),
+        },
+    ),
+    "a ListenerSet that goes": (
+        lambda graph: tables.delete(graph, listener_set(6).ref),
+        {
+            **once(OF_THE_GATEWAY, OF_THE_PORT, ("sockets", "route plans", "listener resources")),
+        },
+    ),
+    "a changed route": (
+        lambda graph: tables.put(graph, set_route(4, "/new")),
+        {**once(("route plans",)), **dict.fromkeys(("host plans", "host resources"), PER_SET)},
+    ),
+    "a renewed certificate": (
+        lambda graph: tables.put(graph, certificate(5)),
+        once(("certificates", "listeners tls", "secret resources")),
+    ),
+    "a new label of the Gateway": (
+        lambda graph: tables.put(graph, open_gateway("second")),
+        once(("gateway heads", "written listeners", "frontend settings")),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SET_CHANGES)
+def test_a_listener_set_costs_its_own_listeners_at_any_size(
+    crowds: tuple[tuple[Graph, Counter[str]], ...], name: str
+) -> None:
+    change, expected = SET_CHANGES[name]
+    for graph, builds in crowds:
         builds.clear()
         change(graph)
         graph.flush()

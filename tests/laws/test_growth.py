@@ -11,7 +11,7 @@ import asyncio
 import gc
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -65,14 +65,14 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Place:
-    """A replica with so many routes, the loop that it lives in, and the counting of what it does."""
+    """A replica with so many objects of a kind, the loop that it lives in, and the counting of what it does."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, there: Iterable[Object], led: Iterable[Object]) -> None:
         self.count = count
         self.replica = Replica()
         self._runner = asyncio.Runner()
-        self._runner.run(self.replica.fill(objects(count)))
-        self._runner.run(self.replica.lead((CLASS, EDGE)))
+        self._runner.run(self.replica.fill(there))
+        self._runner.run(self.replica.lead(led))
         self.hashed_bytes = 0
 
     def close(self) -> None:
@@ -231,19 +231,20 @@ CHANGES: dict[str, Growth] = {
 
 
 @pytest.fixture(scope="module")
-def places() -> Iterator[tuple[Place, Place]]:
-    found = Place(FEW), Place(MANY)
+def places() -> Iterator[tuple[Place, ...]]:
+    found = tuple(Place(count, objects(count), (CLASS, EDGE)) for count in (FEW, MANY))
     yield found
     for place in found:
         place.close()
 
 
 @pytest.fixture
-def hashing(places: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counts what is hashed, for both alike."""
+def hashing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts what is hashed, for all places alike."""
+    there: tuple[Place, ...] = request.getfixturevalue("crowds" if "crowds" in request.fixturenames else "places")
 
     def counted(data: bytes, **options: Any) -> Any:
-        for place in places:
+        for place in there:
             place.hashed_bytes += len(data)
         return blake2b(data, **options)
 
@@ -252,22 +253,118 @@ def hashing(places: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("hashing")
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_takes_as_much_work_at_any_size(places: tuple[Place, Place], name: str) -> None:
-    costs = []
-    for place in places:
-        for number in range(3):
-            place.take(*CHANGES[name].change(place, number))
-        costs.append(place.cost(*CHANGES[name].change(place, 3)))
-    few, many = costs
-    assert few.responses == CHANGES[name].responses
-    assert few.written == CHANGES[name].written
+def test_a_change_takes_as_much_work_at_any_size(places: tuple[Place, ...], name: str) -> None:
+    few, many = _costs(places, CHANGES[name])
     assert many == msgspec.structs.replace(few, calls=many.calls)
     assert many.calls <= few.calls * _SLACK
 
 
+def _costs(places: tuple[Place, ...], growth: Growth) -> list[Cost]:
+    """What a change takes at each place, after some of its kind."""
+    costs = []
+    for place in places:
+        for number in range(3):
+            place.take(*growth.change(place, number))
+        costs.append(place.cost(*growth.change(place, 3)))
+    assert costs[0].responses == growth.responses
+    assert costs[0].written == growth.written
+    return costs
+
+
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_takes_as_much_memory_at_any_size(places: tuple[Place, Place], name: str) -> None:
+def test_a_change_takes_as_much_memory_at_any_size(places: tuple[Place, ...], name: str) -> None:
     few, many = (
         min(place.memory(*CHANGES[name].change(place, 10 + number)) for number in range(5)) for place in places
     )
     assert many <= few * _SLACK + _SLACK_BYTES
+
+
+# --- Many ListenerSets ---------------------------------------------------------------------------------------------
+
+FEW_SETS, MANY_SETS = 10, 250
+PER_SET = 16
+_CALLS_PER_SET = 16
+"""So many calls each other set may take where the Listener of the port, which is about all of them, is joined anew."""
+OPEN_EDGE = EDGE | {"spec": EDGE["spec"] | {"allowedListeners": {"namespaces": {"from": "Same"}}}}
+
+
+def listener_sets(count: int) -> Iterator[Object]:
+    yield from (CLASS, OPEN_EDGE, certificate(), service(0), slice_(0))
+    for number in range(count):
+        yield from (listener_set(number), set_certificate(number), set_route(number))
+
+
+def listener_set(number: int, listeners: int = PER_SET) -> Object:
+    entries = [
+        {
+            "name": f"https-{place:02}",
+            "port": 443,
+            "protocol": "HTTPS",
+            "hostname": f"host-{place:02}.set-{number:05}.example.org",
+            "tls": {"certificateRefs": [{"name": f"cert-{number:05}"}]},
+        }
+        for place in range(listeners)
+    ]
+    spec = {"parentRef": {"name": "edge"}, "listeners": entries}
+    return named("gateway.networking.k8s.io/v1", "ListenerSet", f"set-{number:05}", spec=spec)
+
+
+def set_certificate(number: int) -> Object:
+    chain, key = AUTHORITY.issue(f"*.set-{number:05}.example.org")
+    data = {"tls.crt": chain, "tls.key": key}
+    return named("v1", "Secret", f"cert-{number:05}", type="kubernetes.io/tls", stringData=data)
+
+
+def set_route(number: int, path: str = "/") -> Object:
+    made = route(number, path, service=0)
+    parent = {"kind": "ListenerSet", "name": f"set-{number:05}"}
+    spec = {key: value for key, value in made["spec"].items() if key != "hostnames"} | {"parentRefs": [parent]}
+    return made | {"spec": spec}
+
+
+def _with_all(number: int) -> list[Object]:
+    return [make(MANY_SETS + number) for make in (set_certificate, set_route, listener_set)]
+
+
+SET_CHANGES: dict[str, Growth] = {
+    "a changed route": Growth(lambda _, number: ([set_route(number, f"/{number}")], []), 1, ("HTTPRoute",)),
+    "a renewed certificate": Growth(lambda _, number: ([set_certificate(number)], []), 1, ()),
+    "a new label of the Gateway": Growth(
+        lambda _, number: ([OPEN_EDGE | {"metadata": {**EDGE["metadata"], "labels": {"say": f"{number}"}}}], []),
+        0,
+        ("Gateway",),
+    ),
+}
+LISTENER_CHANGES: dict[str, Growth] = {
+    "a ListenerSet more, with its certificate and its route": Growth(
+        lambda _, number: (_with_all(number), []), 2, ("Gateway", "HTTPRoute", "ListenerSet")
+    ),
+    "a ListenerSet with one listener less": Growth(
+        lambda _, number: ([listener_set(number, PER_SET - 1)], []), 2, ("ListenerSet",)
+    ),
+    "a ListenerSet that goes": Growth(lambda _, number: ([], [listener_set(9 - number)]), 2, ("Gateway",)),
+}
+
+
+@pytest.fixture(scope="module")
+def crowds() -> Iterator[tuple[Place, ...]]:
+    found = tuple(Place(count, listener_sets(count), (CLASS, OPEN_EDGE)) for count in (FEW_SETS, MANY_SETS))
+    yield found
+    for place in found:
+        place.close()
+
+
+@pytest.mark.usefixtures("hashing")
+@pytest.mark.parametrize("name", SET_CHANGES)
+def test_a_change_that_is_not_about_listeners_takes_no_note_of_them(crowds: tuple[Place, ...], name: str) -> None:
+    few, many = _costs(crowds, SET_CHANGES[name])
+    assert many == msgspec.structs.replace(few, calls=many.calls)
+    assert many.calls <= few.calls * _SLACK
+
+
+@pytest.mark.usefixtures("hashing")
+@pytest.mark.parametrize("name", LISTENER_CHANGES)
+def test_a_listener_set_costs_others_only_the_joining_of_their_bytes(crowds: tuple[Place, ...], name: str) -> None:
+    few, many = _costs(crowds, LISTENER_CHANGES[name])
+    assert (many.responses, many.written) == (few.responses, few.written)
+    assert many.calls <= few.calls * _SLACK + _CALLS_PER_SET * (MANY_SETS - FEW_SETS)

@@ -2,7 +2,7 @@
 
 Envoy's Listener is one message however many Gateway listeners share its port. So that one of thousands that changes
 costs its own chains and not all of them, they are made by object, and `emit.py` only joins the bytes. The invariant:
-they are joined in the order of the listeners' ids, wherever these come from.
+they are joined in the order of these objects' names, whatever came first.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from tripylon.model.route_plans import TRACING
 from tripylon.model.served import SECURE
 from tripylon.model.stream_plans import STREAMS, StreamKey, StreamPlan
 from tripylon.model.tls import LISTENERS_TLS
+from tripylon.pb.messages import FilterChain
 from tripylon.pb.messages import Listener as EnvoyListener
-from tripylon.values import Built, Name
+from tripylon.values import Built, Name, Ref
 
 
 class Port(NamedTuple):
@@ -34,13 +35,12 @@ class Port(NamedTuple):
 
 
 class Chains(NamedTuple):
-    """What one listener adds to its port."""
+    """What the listeners of one object add to a port."""
 
-    listener: str
-    """Its id."""
+    holder: Ref
     port: int
     ready: bool
-    """Whether it can be served; else its chains close its names, so that they pass through no other."""
+    """Whether any of them can be served; chains of others close their names, so that they pass through no other."""
     body: bytes
     """A field `filter_chains` of Envoy's Listener for each chain."""
 
@@ -72,9 +72,13 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
         if holder is None:
             return None
         presented = {each.listener: each for each in (tls.listeners if tls is not None else ())}
-        secure = (each for each in holder.listeners if each.usable and each.protocol in SECURE)
-        found = tuple(_chains(read, key.gateway, each, presented.get(each.id), options) for each in secure)
-        return Built(found) if found else None
+        ports: dict[int, list[Listener]] = {}
+        for each in sorted(holder.listeners, key=lambda each: each.id):
+            if each.usable and each.protocol in SECURE:
+                ports.setdefault(each.port, []).append(each)
+        return (
+            Built(tuple(_chains(read, key, there, presented, options) for there in ports.values())) if ports else None
+        )
 
     return (
         Derive(PASSING, (TLS_LISTENERS,), lambda _read, _port: Built(value=True)),
@@ -82,23 +86,28 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
     )
 
 
-def _chains(read: Read, gateway: Name, listener: Listener, tls: TlsPlan | None, options: EmitOptions) -> Chains:
-    ready = not listener.terminates or tls is not None
+def _chains(
+    read: Read, key: HolderKey, there: list[Listener], presented: dict[str, TlsPlan], options: EmitOptions
+) -> Chains:
+    port = there[0].port
+    made = [chain for each in there for chain in _of_listener(read, key.gateway, each, presented.get(each.id), options)]
+    ready = any(not each.terminates or each.id in presented for each in there)
+    return Chains(key.holder, port, ready, to_bytes(EnvoyListener(filter_chains=made)) if made else b"")
+
+
+def _of_listener(
+    read: Read, gateway: Name, listener: Listener, tls: TlsPlan | None, options: EmitOptions
+) -> Iterable[FilterChain]:
     if listener.protocol == "HTTPS" and tls is not None:
         scoped = read.get(LAYOUTS, listener.table(gateway)) == "scoped"
-        made = [listeners.https_chain(gateway, listener, tls, read.get(TRACING, gateway), options, scoped=scoped)]
-    elif read.get(PASSING, Port(gateway, listener.port)):
+        return (listeners.https_chain(gateway, listener, tls, read.get(TRACING, gateway), options, scoped=scoped),)
+    if read.get(PASSING, Port(gateway, listener.port)):
         streamed = read.lookup(STREAMS_BY_PLACE, (gateway, listener.id))
-        made = list(streams.tls_chains(gateway, listener, tls, streamed, options))
-    else:
-        made = []
-    body = to_bytes(EnvoyListener(filter_chains=made)) if made else b""
-    return Chains(listener.id, listener.port, ready, body)
+        return streams.tls_chains(gateway, listener, tls, streamed, options)
+    return ()
 
 
 def joined(holders: Iterable[tuple[Chains, ...]], port: int) -> bytes:
     """The chains of a port; none while no listener of it can be served."""
-    found = [each for chains in holders for each in chains if each.port == port]
-    if not any(each.ready for each in found):
-        return b""
-    return b"".join([each.body for each in sorted(found)])
+    found = sorted(each for chains in holders for each in chains if each.port == port)
+    return b"".join([each.body for each in found]) if any(each.ready for each in found) else b""

@@ -63,7 +63,7 @@ def derives() -> tuple[Derive[Any, Any], ...]:
 def _settings(read: Read, name: Name) -> Built[FrontendTLS, Finding] | None:
     gateway = read.get(GATEWAYS, name)
     frontend = _frontend(gateway) if gateway is not None else None
-    return Built(frontend) if frontend is not None else None
+    return Built(frontend, tuple(_insecure(gateway))) if gateway is not None and frontend is not None else None
 
 
 def _frontend(gateway: Gateway) -> FrontendTLS | None:
@@ -115,7 +115,7 @@ def check_clients(
     return ClientValidation(key, required=validation.mode != FALLBACK), True
 
 
-def insecure(gateway: Gateway) -> Iterator[Finding]:
+def _insecure(gateway: Gateway) -> Iterator[Finding]:
     """Tells of every port where clients without a valid certificate are let in, which somebody wanted."""
     for key in _validated(gateway.key, gateway):
         validation = validation_of(_frontend(gateway), key)

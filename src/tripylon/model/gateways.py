@@ -18,7 +18,7 @@ from tripylon.model.entries import Entry, about_listener, chosen
 from tripylon.model.gateway_heads import GATEWAY_HEADS
 from tripylon.model.holders import ENTRIES
 from tripylon.model.options import Options
-from tripylon.model.plan import GatewayHead, GatewayPlan, HolderKey, HolderListeners, Listener, merge_order, route_table
+from tripylon.model.plan import GatewayHead, GatewayPlan, HolderKey, HolderListeners, Listener, merge_order
 from tripylon.model.unread import unread
 from tripylon.values import Built, Name
 
@@ -70,7 +70,9 @@ def _listeners(read: Read, key: HolderKey, options: Options) -> Built[HolderList
     findings = [finding for found in lost.values() for finding in found]
     listeners = tuple(_listener(each, lost, findings) for each in holder.entries)
     findings.extend(unread(holder.entries))
-    return Built(HolderListeners(key, holder.order, listeners), tuple(findings))
+    sockets = frozenset((each.port, each.protocol == "UDP") for each in listeners)
+    tables = frozenset(each.table(key.gateway) for each in listeners if each.usable and each.http)
+    return Built(HolderListeners(key, holder.order, listeners, sockets, tables), tuple(findings))
 
 
 def _plan(read: Read, name: Name) -> Built[GatewayPlan, Finding] | None:
@@ -80,10 +82,9 @@ def _plan(read: Read, name: Name) -> Built[GatewayPlan, Finding] | None:
         return None
     holders = sorted(read.lookup(LISTENERS_BY_GATEWAY, name), key=merge_order)
     listeners = tuple(chain.from_iterable(holder.listeners for holder in holders))
-    sockets = frozenset({(each.port, each.protocol == "UDP") for each in listeners})
-    tables = {(each.port, each.protocol == "HTTPS") for each in listeners if each.usable and each.http}
-    served = frozenset(route_table(name, port, secure=secure) for port, secure in tables)
-    return Built(GatewayPlan(name, head.addresses, listeners, head.accepted, sockets, served))
+    sockets = frozenset(chain.from_iterable(holder.sockets for holder in holders))
+    tables = frozenset(chain.from_iterable(holder.tables for holder in holders))
+    return Built(GatewayPlan(name, head.addresses, listeners, head.accepted, sockets, tables))
 
 
 def _listener(entry: Entry, lost: Refused, findings: list[Finding]) -> Listener:

@@ -353,6 +353,10 @@ class HolderListeners(msgspec.Struct, frozen=True, gc=False):
     key: HolderKey
     order: MergeOrder
     listeners: tuple[Listener, ...]
+    sockets: frozenset[tuple[int, bool]]
+    """Their ports, each with whether it is one of UDP."""
+    tables: frozenset[RouteTable]
+    """The routing tables of the usable ones."""
 
 
 def merge_order(holder: HolderListeners | HolderTls) -> MergeOrder:

@@ -32,7 +32,7 @@ from tripylon.api.listener_sets import ListenerSet
 from tripylon.findings import Finding, Severity
 from tripylon.graph import Derive, Graph, Index, Read, Table
 from tripylon.model.entries import Entry, about_listener
-from tripylon.model.frontend_tls import check_clients, insecure
+from tripylon.model.frontend_tls import check_clients
 from tripylon.model.gateway_heads import GATEWAY_HEADS
 from tripylon.model.gateways import LISTENERS
 from tripylon.model.holders import ENTRIES
@@ -206,12 +206,11 @@ def _names(read: Read, tls: TlsPlan) -> frozenset[str]:
 
 
 def _gateway_tls(read: Read, name: Name) -> Built[GatewayTls, Finding] | None:
-    gateway = read.get(GATEWAYS, name)
-    if gateway is None or read.get(GATEWAY_HEADS, name) is None:
+    if read.get(GATEWAY_HEADS, name) is None:
         return None
     holders = sorted(read.lookup(TLS_BY_GATEWAY, name), key=merge_order)
     found = tuple(chain.from_iterable(holder.listeners for holder in holders))
-    return Built(GatewayTls(name, found), tuple(insecure(gateway)))
+    return Built(GatewayTls(name, found))
 
 
 class _Fault(NamedTuple):
