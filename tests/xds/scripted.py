@@ -78,6 +78,10 @@ class Script:
         self.session.receive(request)
         return self.sent()
 
+    def flying(self, kind: str) -> list[str]:
+        """The nonces of what is not acknowledged yet, oldest first."""
+        return list(self.session._stream._types[URLS[kind]].flying)
+
     def ack(self, kind: str) -> list[Sent]:
         """Acknowledges the last response of a type."""
         return self.say(kind, nonce=self.last[URLS[kind]].nonce)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.xds.scripted import URLS, Clock, Heard, Script, flight, resource
+from tests.xds.scripted import URLS, Clock, Heard, Script, Sent, flight, resource
 
 from tripylon.xds.cache import Group
 from tripylon.xds.events import Acked, Connected, Disconnected
@@ -359,6 +359,48 @@ def test_a_table_that_comes_back_has_no_scopes_of_before(clock: Clock) -> None:
     assert script.pass_time(10) == []
     group.publish(flight(SRDS={"t|*": "1", "t|a": "1"}))
     assert script.sent() == [("SRDS", (), ("t|b",))]
+
+
+def test_much_goes_out_in_portions_one_after_the_other(clock: Clock) -> None:
+    group = Group(grace_s=5.0)
+    names = [str(number) for number in range(2_500)]
+    group.publish(flight(CDS={name: f"eds:{name}" for name in names}, EDS=dict.fromkeys(names, "1")))
+    group.publish(flight(SRDS={"t|*": "", **{f"t|{name}": f"cds:{name}" for name in names}}))
+    script = Script(group, clock)
+    assert [(kind, len(sent)) for kind, sent, _ in script.say("CDS")] == [("CDS", 1000), ("CDS", 1000), ("CDS", 500)]
+    assert [len(sent) for _, sent, _ in script.say("EDS", *names)] == [1000, 1000, 500]
+    for kind in ("CDS", "EDS"):
+        acknowledge_all(script, kind)
+    sent = script.say("SRDS")
+    assert [len(carried) for _, carried, _ in sent] == [1000, 1000, 501]
+    assert {name for _, carried, _ in sent for name in carried} == group.resources(URLS["SRDS"]).keys()
+    script.ack("SRDS")
+    assert script.session.settled < group.flight  # the last alone is not enough
+    group.publish(flight(SRDS={"t|7": "cds:7 new", "t|8": None}))
+    assert script.sent() == []
+    assert acknowledge_all(script, "SRDS") == [("SRDS", ("t|7",), ("t|8",))]
+    script.ack("SRDS")
+    assert script.session.settled == group.flight
+
+
+def test_one_bad_scope_of_many_portions_is_found(clock: Clock) -> None:
+    heard = Heard()
+    group = Group(on_event=heard)
+    group.publish(flight(SRDS={"t|*": "", **{f"t|{number}": "1" for number in range(2_000)}}))
+    script = Script(group, clock)
+    script.say("SRDS")
+    subscription = script.session._stream._types[URLS["SRDS"]]
+    while subscription.flying:
+        nonce, batch = next(iter(subscription.flying.items()))
+        bad = any(each.name == "t|5" for each in batch.resources)
+        script.say("SRDS", nonce=nonce, error="one is bad" if bad else "")
+    assert heard.rejected() == [("SRDS", "t|5", "one is bad")]
+    assert subscription.sent.keys() == group.resources(URLS["SRDS"]).keys() - {"t|5"}
+
+
+def acknowledge_all(script: Script, kind: str) -> list[Sent]:
+    """Acknowledges every response that is in the air; what is sent then."""
+    return [each for nonce in script.flying(kind) for each in script.say(kind, nonce=nonce)]
 
 
 LANE = {**SITE, "LDS": {"l": "rds:rc ecds:f"}, "ECDS": {"f": "cds:a"}}

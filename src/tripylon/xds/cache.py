@@ -22,8 +22,8 @@ from tripylon.xds.subscription import Batch
 if TYPE_CHECKING:
     from tripylon.pb.messages import DeltaDiscoveryRequest
 
-_SHARED_RESPONSES = 16
-"""How many of the last responses are kept for the other streams; a whole push is up to nine."""
+_SHARED_RESPONSES = 64
+"""How many of the last responses are kept for the other streams: as many as all of 20,000 hosts take."""
 
 _FILED = frozenset(kind.url for kind in TYPES if kind.style == "prefix")
 """Types whose names are also filed under their parent."""

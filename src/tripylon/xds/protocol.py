@@ -122,6 +122,7 @@ class Stream:
         for subscription in self._types.values():
             while (batch := subscription.take()) is not None:
                 ready.append(self._launch(subscription, batch))
+        self._serving = self._serving or any(response.type_url == CDS for response in ready)
         return ready
 
     @property
@@ -165,7 +166,6 @@ class Stream:
                 endpoints = self._view.endpoints_of(cluster.name)
                 if endpoints is not None:
                     self._types[EDS].push(endpoints, batch.flight, early=self._serving)
-            self._serving = True
         elif url == RDS:
             self._adopt(resource.name for resource in batch.resources)
         return Response(url, nonce, payload, batch)

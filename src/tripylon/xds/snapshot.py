@@ -29,6 +29,9 @@ ECDS = _PREFIX + "config.core.v3.TypedExtensionConfig"
 """Configuration of a filter, which a listener refers to; the message's own `name` must be the resource's."""
 
 
+_PORTION = 1_000
+
+
 class ResourceType(msgspec.Struct, frozen=True, gc=False):
     """One resource type and how the protocol treats it."""
 
@@ -49,16 +52,19 @@ class ResourceType(msgspec.Struct, frozen=True, gc=False):
     """Referred to by open connections: what went together with its table is removed only when those have ended."""
     partial: bool = False
     """Envoy applies the good resources of a response that it refuses; of other types it refuses all."""
+    portion: int = 0
+    """A response carries at most so many resources, and more go out in several, one after the other: what Envoy reads
+    at once it holds at once, several times over. 0: any number, for types that it builds as a whole each time."""
     pipelined: bool = False
     """May have several unacknowledged responses: Envoy withholds the acknowledgement while any cluster warms."""
 
 
 TYPES: tuple[ResourceType, ...] = (
-    ResourceType(CDS, "CDS", "wildcard", held=True, partial=True, pipelined=True),
-    ResourceType(EDS, "EDS", "named", held=True),
+    ResourceType(CDS, "CDS", "wildcard", held=True, partial=True, portion=_PORTION, pipelined=True),
+    ResourceType(EDS, "EDS", "named", held=True, portion=_PORTION),
     ResourceType(SDS, "SDS", "named", held=True),
     ResourceType(ECDS, "ECDS", "named", routes=True, left=True),
-    ResourceType(SRDS, "SRDS", "wildcard", routes=True, lingers=True),
+    ResourceType(SRDS, "SRDS", "wildcard", routes=True, lingers=True, portion=_PORTION),
     ResourceType(LDS, "LDS", "wildcard", routes=True, partial=True),
     ResourceType(RDS, "RDS", "named", routes=True),
     ResourceType(VHDS, "VHDS", "prefix", routes=True),

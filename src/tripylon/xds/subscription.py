@@ -81,6 +81,7 @@ class Subscription:
         "opened",
         "orphans",
         "owes_answer",
+        "parts",
         "rejected",
         "retries",
         "sent",
@@ -118,6 +119,8 @@ class Subscription:
         """Names to remove once the proxy has the routes of this flight."""
         self.due: dict[str, tuple[float, int]] = {}
         """Names to remove at this time, if the proxy still has the routes of this flight then."""
+        self.parts: deque[Batch] = deque()
+        """What is left of a response that was too large; it goes out in the same breath."""
         self.orphans: set[str] = set()
         """Filters' configuration, and virtual hosts that went together with their route configuration: left to
         connections that still end by it."""
@@ -327,6 +330,15 @@ class Subscription:
 
     def take(self) -> Batch | None:
         """The next response that may be sent now, or None; call until None."""
+        if not self.parts:
+            batch = self._next()
+            if batch is None or not 0 < self.kind.portion < len(batch.resources):
+                return batch
+            self.parts.extend(_parts(batch, self.kind.portion))
+        return self.parts.popleft()
+
+    def _next(self) -> Batch | None:
+        """What may be sent now as one response."""
         if not (self.dirty or self.retries or self.owes_answer):
             return None
         if not self.opened or (self.flying and not self.kind.pipelined):
@@ -435,6 +447,18 @@ class Subscription:
     def clinging(self) -> int:
         """The oldest flight of which the proxy refused something and keeps the version before it."""
         return min(self.clings.values(), default=NEVER)
+
+
+def _parts(batch: Batch, most: int) -> Iterator[Batch]:
+    """The same in several responses; what is removed goes with the last."""
+    for start in range(0, len(batch.resources), most):
+        resources = batch.resources[start : start + most]
+        removed = batch.removed if start + most >= len(batch.resources) else ()
+        yield Batch(resources, removed, batch.flight, batch.older.intersection([*_names(resources), *removed]))
+
+
+def _names(resources: Iterable[Resource]) -> Iterator[str]:
+    return (resource.name for resource in resources)
 
 
 def split_suspects(names: tuple[str, ...], message: str) -> list[tuple[str, ...]]:
