@@ -140,9 +140,10 @@ class Provisioner:
             gateway.spec.gateway_class_name,
             wanted,
             ports=[
-                manifests.ListenerPort(each.port, "UDP" if each.protocol == "UDP" else "TCP")
-                for each in plan.listeners
-                if each.usable
+                manifests.ListenerPort(port, "UDP" if udp else "TCP")
+                for port, udp in dict.fromkeys(
+                    (each.port, each.protocol == "UDP") for each in plan.listeners if each.usable
+                )
             ],
             addresses=addresses.requested(gateway),
             in_front=addresses.in_front(gateway),

@@ -139,8 +139,8 @@ def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:
             return None
         secured = () if key.udp else read.lookup(CHAINS_BY_PORT, filter_chains.Port(key.gateway, key.port))
         if secured:
-            chains = filter_chains.joined(secured, key.port)
-            message = to_bytes(listeners.secured(key)) + chains if chains else None
+            chains = filter_chains.in_order(secured, key.port)
+            message = b"".join((to_bytes(listeners.secured(key)), *chains)) if chains else None
         else:
             built = open_listener(read, key)
             message = to_bytes(built) if built is not None else None

@@ -107,7 +107,7 @@ def _of_listener(
     return ()
 
 
-def joined(holders: Iterable[tuple[Chains, ...]], port: int) -> bytes:
-    """The chains of a port; none while no listener of it can be served."""
+def in_order(holders: Iterable[tuple[Chains, ...]], port: int) -> list[bytes]:
+    """The chains of a port, to be joined; none while no listener of it can be served."""
     found = sorted(each for chains in holders for each in chains if each.port == port)
-    return b"".join([each.body for each in found]) if any(each.ready for each in found) else b""
+    return [each.body for each in found] if any(each.ready for each in found) else []

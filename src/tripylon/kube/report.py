@@ -285,7 +285,8 @@ class Reporter:
             before, self._programmed = (
                 self._programmed,
                 {
-                    name: all(self._engine.listener(name, each.id) == "programmed" for each in plan.listeners)
+                    # One listener stands for all: proxies take a Gateway's listeners together.
+                    name: all(self._engine.listener(name, each.id) == "programmed" for each in plan.listeners[:1])
                     for name, plan in plans.items()
                 },
             )

@@ -86,9 +86,15 @@ class Resource(msgspec.Struct, frozen=True, gc=False):
 
 def make_resource(type_url: str, name: str, message: bytes) -> Resource:
     """The resource `name` whose message serialises to `message` (deterministically, or the version is not stable)."""
-    packed = _field(1, type_url.encode()) + _field(2, message)
-    version = blake2b(packed, digest_size=8).hexdigest()
-    body = _field(2, _field(1, version.encode()) + _field(2, packed) + _field(3, name.encode()))
+    url = type_url.encode()
+    head = b"".join((_head(1, len(url)), url, _head(2, len(message))))
+    digest = blake2b(head, digest_size=8)
+    digest.update(message)
+    version = digest.hexdigest()
+    # Messages can have a hundred megabytes, so all is joined in one go.
+    first = _field(1, version.encode()) + _head(2, len(head) + len(message)) + head
+    last = _field(3, name.encode())
+    body = b"".join((_head(2, len(first) + len(message) + len(last)), first, message, last))
     return Resource(name, version, body)
 
 
