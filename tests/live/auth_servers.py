@@ -19,9 +19,12 @@ _UNAUTHENTICATED = 16
 
 
 class HttpAuth:
-    """Asked by HTTP. `asked` holds method, path, headers (names in lower case) and body of each question."""
+    """Asked by HTTP. `asked` holds method, path, headers (names in lower case) and body of each question.
 
-    def __init__(self) -> None:
+    `more` are further headers of what it answers to whom it knows.
+    """
+
+    def __init__(self, *more: tuple[str, str]) -> None:
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         asked = self.asked
 
@@ -36,6 +39,8 @@ class HttpAuth:
                 self.send_header("x-user", "ali")
                 self.send_header("x-more", "treasure")
                 self.send_header("host", "evil.example.com")
+                for name, value in more if known else ():
+                    self.send_header(name, value)
                 self.send_header("content-length", str(len(said)))
                 self.end_headers()
                 self.wfile.write(said)
@@ -56,9 +61,12 @@ class HttpAuth:
 
 
 class GrpcAuth:
-    """Asked by gRPC. `asked` holds the questions as messages."""
+    """Asked by gRPC. `asked` holds the questions as messages.
 
-    def __init__(self) -> None:
+    `more` are further headers that its answers set, `removed` those that they take away.
+    """
+
+    def __init__(self, *more: tuple[str, str], removed: tuple[str, ...] = ()) -> None:
         self.asked: list[Any] = []
         request = GetMessageClass(pool().FindMessageTypeByName(f"{_PACKAGE}.CheckRequest"))
         response = GetMessageClass(pool().FindMessageTypeByName(f"{_PACKAGE}.CheckResponse"))
@@ -71,7 +79,8 @@ class GrpcAuth:
                 answer.status.code = _UNAUTHENTICATED
                 answer.denied_response.status.code = 401
                 return answer
-            for name, value in (("x-user", "ali"), ("host", "evil.example.com")):
+            answer.ok_response.headers_to_remove.extend(removed)
+            for name, value in (("x-user", "ali"), ("host", "evil.example.com"), *more):
                 option = answer.ok_response.headers.add()
                 option.header.key, option.header.value = name, value
             return answer
