@@ -27,7 +27,7 @@ from tripylon.files.problems import Problem
 from tripylon.files.secrets import Contents, FileError, Holder, is_from_files, with_files
 from tripylon.files.state import write_pieces
 from tripylon.files.watch import Targets
-from tripylon.files.yaml import Document, DocumentError, digest_of, documents, json_document
+from tripylon.files.yaml import DocumentError, digest_of, documents, json_document
 from tripylon.values import Ref
 
 RACY_NS = 100_000_000
@@ -180,7 +180,8 @@ def read_file(path: Path, known: File | None, limits: Limits) -> File | None:
     """The file as it is now, taking over from `known` what documents say that did not change; None: there is none."""
     try:
         data, stamp = _read(path, limits.max_file_bytes)
-        found = _documents(path, data)
+        is_json = path.suffix == ".json"
+        found = (json_document(data),) if is_json and data.strip() else documents(data)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -195,7 +196,7 @@ def read_file(path: Path, known: File | None, limits: Limits) -> File | None:
     for document in found:
         said = entries.get(document.digest)
         if said is None:
-            said = entries[document.digest] = read_document(document, is_json=path.suffix == ".json")
+            said = entries[document.digest] = read_document(document, is_json=is_json)
         place = (document.start, len(document.data), document.line, document.column)
         parts.append(Part(document.digest, *place, said))
     return File(path=path, stamp=stamp, parts=tuple(parts))
@@ -295,10 +296,6 @@ def _text(served: Served) -> str | None:
     except OSError:
         return None
     return data.decode(errors="replace") if digest_of(data) == served.part.digest else None
-
-
-def _documents(path: Path, data: bytes) -> tuple[Document, ...]:
-    return (json_document(data),) if path.suffix == ".json" and data.strip() else documents(data)
 
 
 def _in_file(part: Part, line: int, column: int) -> tuple[int, int]:

@@ -178,36 +178,35 @@ def plain(value: Any, text: str) -> Any:
         below: list[Any] = []
         for container in level:
             if type(container) is dict:
-                odd = odd or _has_odd_keys(container)
                 for key, each in container.items():
-                    if type(each) is str and len(each) <= _SHARED_CHARACTERS:
-                        container[key] = _shared(each)
-                below += [each for each in container.values() if type(each) not in _SCALARS]
+                    if type(each) is str:
+                        if len(each) <= _SHARED_CHARACTERS:
+                            container[key] = _shared(each)
+                    elif type(each) not in _SCALARS:
+                        below.append(each)
+                    if type(key) is not str:
+                        odd = True
             elif type(container) is list:
                 below += [each for each in container if type(each) not in _SCALARS]
-            elif type(container) is float:
-                if not math.isfinite(container):
-                    raise _no_number(container, text)
             else:
-                message = f"JSON has no value like {container!r}"
-                raise DocumentError("InvalidSyntax", message, hint="write it as text in quotes")
+                _refuse_what_json_has_not(container, text)
         level = below
     return _with_text_keys(value) if odd else value
+
+
+def _refuse_what_json_has_not(value: Any, text: str) -> None:
+    """DocumentError unless it is a number."""
+    if type(value) is not float:
+        message = f"JSON has no value like {value!r}"
+        raise DocumentError("InvalidSyntax", message, hint="write it as text in quotes")
+    if not math.isfinite(value):
+        raise _no_number(value, text)
 
 
 @lru_cache(maxsize=4096)
 def _shared(text: str) -> str:
     """The same text, as the object that was seen first."""
     return text
-
-
-def _has_odd_keys(container: dict[Any, Any]) -> bool:
-    """Whether a key is no text; joining asks all keys at once."""
-    try:
-        "".join(container)
-    except TypeError:
-        return True
-    return False
 
 
 _SHARED_CHARACTERS = 64
