@@ -48,6 +48,8 @@ NODE_ID = "tripylon"
 CLUSTER = "standalone"
 _LIVE_LIMIT_S = 10.0
 """How long to wait for Envoy to take a change until the user is told that it has not."""
+_WRITTEN_LIMIT_S = 1.0
+"""How long to wait for an Envoy that starts to ask for its clusters, until all else is built all the same."""
 _INTERRUPTED = 130
 _RETRY_EVERY_S = 5.0
 """How often a listener that Envoy refused, for a busy port for instance, is sent again."""
@@ -110,11 +112,23 @@ class Standalone:
 
     def load(self) -> None:
         """Read all objects and build all resources."""
+        self.begin()
+        self.finish()
+
+    def begin(self) -> None:
+        """Read all objects and build what routes lead to, which keeps an Envoy that starts busy the longest."""
         with uncollected():
             found = self._source.scan()
             _note_step("read")
             self.problems = found.problems
-            self.engine.apply((*self._objects, *found.put))
+            self.engine.prepare((*self._objects, *found.put))
+            gc.freeze()
+        _note_step("begun")
+
+    def finish(self) -> None:
+        """Build all other resources; from then on everything is published."""
+        with uncollected():
+            self.engine.apply(())
             gc.freeze()
         _note_step("built")
         self.built = True
@@ -208,7 +222,7 @@ async def run(settings: Settings, objects: Iterable[Resource] = (), *, show: Sho
     stop.listen()
     with open_state(settings.state) as state:
         gateway = Standalone(settings, objects, state, binary)
-        gateway.load()
+        gateway.begin()
         await serve(gateway, settings, state, stop, show)
     return stop.code
 
@@ -218,6 +232,8 @@ async def serve(gateway: Standalone, settings: Settings, state: StateDir, stop: 
     server = XdsServer(lambda _: gateway.group)
     async with contextlib.AsyncExitStack() as parts:
         adopted = await gateway.envoy.adopt()
+        if adopted:
+            gateway.finish()  # it has everything of an earlier run, and would be told to drop what we do not have yet
         ours = [gateway.envoy.pid] if gateway.envoy.pid else []
         tcp, udp = sockets(gateway.graph, udp=False), sockets(gateway.graph, udp=True)
         check_ports(tcp, udp=udp, ours=ours, envoy_binary=gateway.binary)
@@ -227,8 +243,7 @@ async def serve(gateway: Standalone, settings: Settings, state: StateDir, stop: 
         await server.start_unix(state.ads_socket)
         parts.push_async_callback(server.stop)
         if not adopted:
-            await gateway.envoy.start()
-        _note_step("envoy")
+            await _start(gateway)
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(gateway.envoy.watch())
             following = [
@@ -243,6 +258,16 @@ async def serve(gateway: Standalone, settings: Settings, state: StateDir, stop: 
                 task.cancel()  # a change that is sent while Envoy drains could open a listener again
             await _drain(gateway.envoy, stop, settings.drain_limit_s)
             watching.cancel()
+
+
+async def _start(gateway: Standalone) -> None:
+    """Start Envoy, and build what is left while it takes in what it was sent."""
+    starting = asyncio.create_task(gateway.envoy.start())
+    try:
+        await gateway.group.written(timeout_s=_WRITTEN_LIMIT_S)
+        gateway.finish()
+    finally:
+        await starting
 
 
 async def _drain(envoy: EnvoyProcess, stop: Stop, limit_s: float) -> None:

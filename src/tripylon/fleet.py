@@ -71,6 +71,11 @@ class OneGroup:
         self.group = Group(grace_s=grace_s, on_event=on_event)
         self._listeners_at = 0
 
+    def prepare(self, graph: Graph, changes: Changes) -> Published:
+        """Sends what the rest of a flight will refer to."""
+        resources = emit.changed(graph, changes)
+        return Published(self.group.publish(resources, ahead=True), sum(map(len, resources.values())))
+
     def publish(self, graph: Graph, changes: Changes) -> Published:
         """Sends what changed."""
         resources = emit.changed(graph, changes)

@@ -10,7 +10,7 @@ that of a fresh graph fed with the final state. Read `world/world.py` next for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Set
 from typing import Any, Generic, Protocol, TypeVar
 
 from tripylon.values import Built
@@ -393,9 +393,14 @@ class Graph:
             for findings in found.values():
                 yield from findings
 
-    def flush(self) -> Changes:
-        """Recomputes what the changes since the last flush can reach; returns what differs now."""
+    def flush(self, *, only: Collection[Table[Any, Any]] | None = None) -> Changes:
+        """Recomputes what the changes since the last flush can reach; returns what differs now.
+
+        `only` in these tables, if they are named: the others wait for the next flush.
+        """
         for node in self._order:
+            if only is not None and node.table not in only:
+                continue
             while node.dirty:
                 dirty, node.dirty = node.dirty, {}
                 for key in dirty:

@@ -28,6 +28,7 @@ from tripylon.fleet import Fleet, GroupPerGateway, OneGroup
 from tripylon.fleet import refusals as fleet_refusals
 from tripylon.graph import Changes, Graph, Table
 from tripylon.model import pipeline, tls
+from tripylon.model.hosts import HOSTS
 from tripylon.model.options import Options
 from tripylon.model.plan import ClusterKey, HolderKey, HostKey, RouteTable
 from tripylon.model.stream_plans import StreamKey
@@ -140,6 +141,7 @@ class Engine:
         on_proxies: Callable[[], None] = lambda: None,
     ) -> None:
         self.graph = new_graph(options, emit_options)
+        self._first = {step.table for step in pipeline.derives(options)} - {HOSTS} | emit.REFERRED
         self._one = OneGroup(grace_s=grace_s, on_event=self._on_event)
         self._many = GroupPerGateway(grace_s=grace_s, on_event=self._on_event)
         self._fleet: Fleet = self._one if options.standalone else self._many
@@ -174,10 +176,19 @@ class Engine:
                 if ref.kind == "Secret":
                     tls.forget_last_good(self.graph, ref.key)
             for resource in put:
-                if isinstance(resource, Secret):
-                    tls.keep_last_good(self.graph, resource)
-                world.put(self.graph, resource)
+                self._put(resource)
             return self._flush(started)
+
+    def prepare(self, put: Iterable[Resource]) -> None:
+        """The first half of a start with these objects: sends what routes lead to. `apply` does the rest.
+
+        With thousands of clusters Envoy is busy for longer than we are with their routes; so it begins earlier.
+        Standalone, and only while no proxy may have anything of an earlier run, for that would be taken from it.
+        """
+        with uncollected():
+            for resource in put:
+                self._put(resource)
+            self._one.prepare(self.graph, self.graph.flush(only=self._first))
 
     def tell(self, teller: str, ref: Ref, findings: tuple[Finding, ...]) -> Applied:
         """Takes in what somebody outside the build has to say about an object now; nothing: it is settled."""
@@ -245,6 +256,11 @@ class Engine:
             for url, name in list(group.refusals):
                 if url == LDS:
                     group.retry(url, name)
+
+    def _put(self, resource: Resource) -> None:
+        if isinstance(resource, Secret):
+            tls.keep_last_good(self.graph, resource)
+        world.put(self.graph, resource)
 
     def _flush(self, started: float) -> Applied:
         changes = self.graph.flush()

@@ -125,7 +125,7 @@ class Flights:
         self.engine.apply([*objects(), *also])
         self.flights: list[dict[str, set[str]]] = []
         self._publish = self.engine.group.publish
-        self.engine.group.publish = self._noted  # type: ignore[method-assign]
+        self.engine.group.publish = self._noted  # type: ignore[method-assign, assignment]
 
     def _noted(self, changes: Mapping[str, Mapping[str, XdsResource | None]]) -> int:
         before = {url: dict(self.engine.group.resources(url)) for url in BY_URL}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.xds.scripted import URLS, Clock, Heard, Script, Sent, flight, resource
 
@@ -543,3 +545,37 @@ async def test_live_waits_for_every_proxy(group: Group, clock: Clock) -> None:
     scripts[0].ack("VHDS")
     scripts[1].session.close()
     assert await group.live(number, timeout_s=0)
+
+
+def test_what_goes_ahead_belongs_to_the_flight_of_what_refers_to_it(clock: Clock) -> None:
+    group = Group()
+    ahead = {kind: SITE[kind] for kind in ("CDS", "EDS")}
+    assert group.publish(flight(**ahead), ahead=True) == 1
+    assert group.flight == 0, "no flight is out yet"
+    script = Script(group, clock)
+    assert script.say("CDS") == [("CDS", ("a", "b"), ())]
+    script.say("EDS", "a", "b")
+    script.ack("CDS")
+    script.ack("EDS")
+    assert group.settled == 0
+    assert group.publish(flight(**{kind: SITE[kind] for kind in ("LDS", "RDS", "VHDS")})) == 1
+    assert group.settled == 0, "its routes are not there"
+    assert script.say("LDS") == [("LDS", ("l",), ())]
+    script.ack("LDS")
+    script.say("RDS", "rc")
+    script.ack("RDS")
+    script.say("VHDS")
+    script.ack("VHDS")
+    assert group.settled == 1
+
+
+async def test_who_waits_is_told_when_all_is_written(group: Group, clock: Clock) -> None:
+    assert not await group.written(timeout_s=0.01), "nobody is connected"
+    waiting = asyncio.create_task(group.written(timeout_s=60.0))
+    await asyncio.sleep(0)
+    script = Script(group, clock)
+    script.say("CDS")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    script.session.wrote()
+    assert await waiting

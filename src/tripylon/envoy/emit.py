@@ -41,7 +41,7 @@ from tripylon.model.stream_plans import SESSIONS, STREAMS, STREAMS_BY_SOCKET, St
 from tripylon.model.tls import CERTIFICATES, TLS_BY_SECRET
 from tripylon.pb.messages import Listener, VirtualHost
 from tripylon.values import Built, Name, Ref
-from tripylon.xds.snapshot import CDS, EDS, LDS, RDS, SDS, SRDS, VHDS, Resource, make_resource
+from tripylon.xds.snapshot import BY_URL, CDS, EDS, LDS, RDS, SDS, SRDS, VHDS, Resource, make_resource
 
 CLUSTER_RESOURCES: Table[ClusterKey, Resource] = Table("cluster resources")
 ENDPOINT_RESOURCES: Table[ClusterKey, Resource] = Table("endpoint resources")
@@ -119,6 +119,9 @@ TABLES: tuple[Emitted, ...] = (
     Emitted(SRDS, FALLBACK_RESOURCES, lambda table: names.scope(HostKey(table, ""))),
 )
 """Every table of resources; the same type may come from several."""
+
+REFERRED = frozenset(each.table for each in TABLES if BY_URL[each.url].held)
+"""The tables of what others refer to, and of nothing else."""
 
 
 def derives(options: EmitOptions) -> tuple[Derive[Any, Any], ...]:

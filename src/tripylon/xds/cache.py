@@ -81,24 +81,27 @@ class Group:
         self._sessions: dict[int, Session] = {}
         self._shared: dict[tuple[object, ...], tuple[Batch, str, bytes]] = {}
         self._waiting: dict[asyncio.Future[None], int] = {}
+        self._written = asyncio.Event()
         self._laggard: Session | None = None
         """A proxy known to be behind the first flight that is waited for."""
 
-    def publish(self, changes: Mapping[str, Mapping[str, Resource | None]]) -> int:
+    def publish(self, changes: Mapping[str, Mapping[str, Resource | None]], *, ahead: bool = False) -> int:
         """Takes new, changed and removed (None) resources by type URL and name; returns the number of their flight.
 
         Resources equal to what is there are passed over; when nothing is left there is no new flight. ValueError for a
-        type that is not in `TYPES`.
+        type that is not in `TYPES`. `ahead`: the rest of the flight, which refers to these, is published later.
         """
         changed = {url: names for url in changes if (names := self._store(url, changes[url]))}
         if not changed:
             return self._flight
-        self._flight += 1
+        flight = self._flight + 1
+        if not ahead:
+            self._flight = flight
         for key in [key for key in self._shared if key[0] in changed]:
             del self._shared[key]  # nobody who is up to date will be sent the same again
         for session in self._sessions.values():
-            session.mark(changed, self._flight)
-        return self._flight
+            session.mark(changed, flight)
+        return flight
 
     def retry(self, url: str, name: str) -> None:
         """Sends a resource once more, unchanged, to the proxies that refused it: say a port in use has become free."""
@@ -121,6 +124,16 @@ class Group:
             return False
         finally:
             del self._waiting[arrival]
+        return True
+
+    async def written(self, *, timeout_s: float) -> bool:
+        """Waits until some proxy is connected and was written what it may have now; False when that takes too long."""
+        self._written.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._written.wait()
+        except TimeoutError:
+            return False
         return True
 
     @property
@@ -247,6 +260,10 @@ class Group:
                 pass
         self._on_event(event)
 
+    def note_written(self) -> None:
+        """Some session has written what it may."""
+        self._written.set()
+
     def leave(self, session: Session) -> None:
         """Takes a closed session out."""
         if self._sessions.get(session.number) is session:
@@ -307,6 +324,10 @@ class Session:
             counters.removals += len(response.batch.removed)
             counters.sent_bytes += len(response.payload)
         return ready
+
+    def wrote(self) -> None:
+        """Says that the last `responses` are written."""
+        self._group.note_written()
 
     def mark(self, changed: Mapping[str, Iterable[str]], flight: int) -> None:
         """Notes what a flight changed and wakes the sender."""

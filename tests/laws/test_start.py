@@ -1,0 +1,33 @@
+"""A start in two halves: what routes lead to first, then all else; it comes out as if all had been built at once."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from tests.laws import worlds
+from tests.laws.worlds import EMIT_OPTIONS, OPTIONS, World
+
+from tripylon.loop import Engine
+from tripylon.xds.snapshot import BY_URL, TYPES, Resource
+
+
+def published(engine: Engine) -> dict[str, dict[str, Resource]]:
+    return {kind.short: dict(engine.group.resources(kind.url)) for kind in TYPES}
+
+
+@given(worlds.worlds())
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_two_halves_are_a_whole(world: World) -> None:
+    whole, halves = Engine(OPTIONS, EMIT_OPTIONS), Engine(OPTIONS, EMIT_OPTIONS)
+    whole.apply(world.values())
+    halves.prepare(world.values())
+    first = published(halves)
+    assert halves.group.flight == 0
+    assert all(BY_URL[kind.url].held for kind in TYPES if first[kind.short]), "nothing that refers to others"
+    halves.apply(())
+    assert published(halves) == published(whole)
+    assert {name: first[name] for name in ("CDS", "EDS", "SDS")} == {
+        name: published(whole)[name] for name in ("CDS", "EDS", "SDS")
+    }
+    assert list(map(str, sorted(halves.graph.all_findings(), key=str))) == list(
+        map(str, sorted(whole.graph.all_findings(), key=str))
+    )
