@@ -193,7 +193,7 @@ class Stage(NamedTuple):
         protocol.initiate_connection()
         protocol.send_headers(1, [(":method", "GET"), (":scheme", "http"), (":path", "/"), *ordered(fields)], True)
         status, body, ended = "", b"", False
-        with clients.dial(self.gateway.target(gateway, 80)) as opened:
+        with clients.dial(self.gateway.target(gateway, 80)) as opened, contextlib.suppress(ConnectionError):
             opened.sendall(protocol.data_to_send())
             while not ended and (received := opened.recv(65536)):
                 for event in protocol.receive_data(received):
