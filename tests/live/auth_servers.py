@@ -18,6 +18,11 @@ _PACKAGE = "envoy.service.auth.v3"
 _UNAUTHENTICATED = 16
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+    """Connections that wait; one that finds no place is tried again after a second."""
+
+
 class HttpAuth:
     """Asked by HTTP. `asked` holds method, path, headers (names in lower case) and body of each question.
 
@@ -50,7 +55,7 @@ class HttpAuth:
             def log_message(self, *_: object) -> None:
                 """Says nothing."""
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
