@@ -448,11 +448,6 @@ class Graph:
 
     def _depend(self, node: _Node, key: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
         cell: _Cell = (node, key)
-        if not before:  # most rows are built once; a question asked twice is noted twice, which does no harm
-            for place, asked in zip(after[::2], after[1::2], strict=True):
-                _add(place.readers, asked, cell)
-            node.deps[key] = after
-            return
         known, wanted = _questions(before), _questions(after)
         for question in known:
             if question not in wanted:

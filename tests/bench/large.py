@@ -1,8 +1,8 @@
 """Large clusters: a replica with many objects of one kind, what a change costs it, and what many at once cost it.
 
-The way of a change is that of a replica that leads (`tests/laws/replica.py`), without a network and without an Envoy:
+The way of a change is that of a replica that leads (`tests/laws/replica.py`), without a network:
 from the line of a watch by way of the graph to the response to one simulated proxy for each Gateway and the patches of
-status. Each case is a process of its own.
+status. One case has a real Envoy. Each is a process of its own.
 """
 
 from __future__ import annotations
@@ -13,29 +13,35 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 from tests.bench import large_worlds as worlds
 from tests.bench.large_worlds import World
+from tests.bench.live import LIVE_LIMIT_S, serving
 from tests.bench.measures import Measure, measure, spread
 from tests.bench.memory import resident_bytes
+from tests.bench.start import free_port
 from tests.bench.table import Table, megabytes
 from tests.kube.statuses import Object
 from tests.laws.replica import Replica
 
 from tripylon import log
+from tripylon.api.kinds import decode_json
 from tripylon.loop import uncollected
+from tripylon.settings import Settings
 from tripylon.xds.snapshot import LDS
 
-_CHANGES, _BURST = 10, 500
+_MOST_CHANGES, _LEAST_CHANGES, _CHANGES_S = 20, 3, 3.0
+"""So many changes of a kind are made, or fewer if they take long."""
+_BURST = 500
 _PER_SECOND, _SECONDS = 1_000, 5
-_LIMIT_S = 60.0
-"""After so long no further kind of change is measured."""
 
-Kind = Literal["gateways", "routes", "sets", "endpoints", "certificates"]
+Kind = Literal["gateways", "routes", "sets", "endpoints", "certificates", "envoy"]
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -53,6 +59,7 @@ class Case(msgspec.Struct, frozen=True):
             "sets": f"{self.count:,} ListenerSets of {worlds.PER_SET} listeners",
             "endpoints": f"{self.count:,} endpoints",
             "certificates": f"{self.count:,} certificates",
+            "envoy": f"{self.count:,} ListenerSets of {worlds.PER_SET} listeners, with an Envoy",
         }[self.kind]
 
     def world(self) -> World:
@@ -68,6 +75,8 @@ class Case(msgspec.Struct, frozen=True):
                 return worlds.endpoints(self.count)
             case "certificates":
                 return worlds.certificates(self.count)
+            case "envoy":
+                return worlds.listener_sets(self.count, (free_port(), free_port()))
 
 
 CASES = (
@@ -77,6 +86,7 @@ CASES = (
     Case("sets", 2_500),
     Case("endpoints", 100_000),
     Case("certificates", 5_000),
+    Case("envoy", 100),
 )
 
 
@@ -84,6 +94,7 @@ class Cost(msgspec.Struct, frozen=True):
     """What a case took: seconds, bytes; of each kind of change all values."""
 
     built_s: float
+    built_cpu_s: float
     bytes_more: float
     """Resident memory that came with the objects."""
     listener_bytes: int
@@ -95,20 +106,21 @@ class Cost(msgspec.Struct, frozen=True):
     """Of a steady stream of changes, from the moment at which each is due until it is on the wire; or nothing."""
     stream_cpu_s: float
     """Processor time for each change of the stream."""
+    envoy_bytes: int = 0
+    """Resident memory of the Envoy, where there is one."""
 
 
 async def measured(case: Case) -> Cost:
     """One case, from nothing."""
-    began_s = time.monotonic()
     world = case.world()
     objects, replica = list(world.objects), Replica()
     gc.collect()
     before = resident_bytes(os.getpid())
     lines = [replica.line(each, "ADDED") for each in objects]
-    built_s = time.monotonic()
+    began_s, cpu_s = time.monotonic(), time.process_time()
     with uncollected():
         await replica.start(lines)
-    built_s = time.monotonic() - built_s
+    built = time.monotonic() - began_s, time.process_time() - cpu_s
     del lines
     gc.collect()
     more = resident_bytes(os.getpid()) - before
@@ -117,18 +129,25 @@ async def measured(case: Case) -> Cost:
     wall: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     for name, change in world.changes.items():
-        for number in range(_CHANGES + 1):
-            taken = await _taken(replica, *change(number))
-            if number:  # The first one finds nothing prepared.
-                wall.setdefault(name, []).append(taken[0])
-                cpu.setdefault(name, []).append(taken[1])
-            if time.monotonic() - began_s > _LIMIT_S:
-                break
+        await _taken(replica, *change(0))  # The first one finds nothing prepared.
+        taken = [each async for each in _many(change, lambda put, gone: _taken(replica, put, gone))]
+        wall[name], cpu[name] = [each[0] for each in taken], [each[1] for each in taken]
     burst_s, _ = await _taken(replica, world.burst(_BURST), [])
     lags, each_s = await _stream(replica, world) if case.kind == "endpoints" else ([], 0.0)
     groups = replica.engine.gateways.groups()
     size = sum(len(resource.body) for group in groups for resource in group.resources(LDS).values())
-    return Cost(built_s, more, size, wall, cpu, burst_s, lags, each_s)
+    return Cost(*built, more, size, wall, cpu, burst_s, lags, each_s)
+
+
+async def _many(
+    change: worlds.Change, take: Callable[[list[Object], list[Object]], Awaitable[tuple[float, float]]]
+) -> AsyncIterator[tuple[float, float]]:
+    """What changes of a kind take, one after the other."""
+    began_s = time.monotonic()
+    for number in range(1, _MOST_CHANGES + 1):
+        if number > _LEAST_CHANGES and time.monotonic() - began_s > _CHANGES_S:
+            return
+        yield await take(*change(number))
 
 
 async def _taken(replica: Replica, put: list[Object], gone: list[Object]) -> tuple[float, float]:
@@ -156,6 +175,39 @@ async def _stream(replica: Replica, world: World) -> tuple[list[float], float]:
     return lags, (time.process_time() - cpu_s) / len(lines)
 
 
+# --- With an Envoy -------------------------------------------------------------------------------------------------
+
+
+async def _live(case: Case, folder: Path) -> Cost:
+    """The same with an Envoy that acknowledges; standalone, so without status."""
+    world = case.world()
+    objects = tuple(decode_json(msgspec.json.encode(each)) for each in world.objects)
+    settings = Settings(paths=(), bind="127.0.0.1", admin=None, state=folder / "state", concurrency=1, access_log="off")
+    began_s, cpu_s = time.monotonic(), time.process_time()
+    wall: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
+    async with serving(settings, objects) as gateway:
+        built = time.monotonic() - began_s, time.process_time() - cpu_s
+
+        async def take(put: list[Object], gone: list[Object]) -> tuple[float, float]:
+            there = [decode_json(msgspec.json.encode(each)) for each in put]
+            left = [decode_json(msgspec.json.encode(each)).ref for each in gone]
+            began_s, cpu_s = time.perf_counter(), time.process_time()
+            applied = gateway.engine.apply(there, left)
+            assert await gateway.group.live(applied.flight, timeout_s=LIVE_LIMIT_S)
+            return time.perf_counter() - began_s, time.process_time() - cpu_s
+
+        for name, change in world.changes.items():
+            taken = [each async for each in _many(change, take)]
+            wall[name], cpu[name] = [each[0] for each in taken], [each[1] for each in taken]
+        burst_s, _ = await take(world.burst(_BURST), [])
+        size = sum(len(resource.body) for resource in gateway.group.resources(LDS).values())
+        pid = gateway.envoy.pid
+        assert pid is not None
+        envoy = resident_bytes(pid)
+    return Cost(*built, resident_bytes(os.getpid()), size, wall, cpu, burst_s, [], 0.0, envoy)
+
+
 # --- Tables --------------------------------------------------------------------------------------------------------
 
 
@@ -170,23 +222,42 @@ def _apart(case: Case) -> Cost:
     return msgspec.json.decode(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout, type=Cost)
 
 
+def _here(case: Case) -> Cost:
+    if case.kind != "envoy":
+        return asyncio.run(measured(case))
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        return asyncio.run(_live(case, Path(folder)))
+
+
 def _sizes(costs: dict[str, Cost]) -> Table:
     rows: list[tuple[str, ...]] = []
     kept: list[Measure] = []
     for name, cost in costs.items():
         found = (
             measure(f"large, {name}: built", "s", [cost.built_s]),
+            measure(f"large, {name}: built, processor time", "s", [cost.built_cpu_s]),
             measure(f"large, {name}: memory", "bytes", [cost.bytes_more]),
             measure(f"large, {name}: burst", "s", [cost.burst_s]),
         )
-        rows.append((name, *map(spread, found), megabytes(cost.listener_bytes)))
-        kept += found
+        envoy = measure(f"large, {name}: memory of Envoy", "bytes", [cost.envoy_bytes]) if cost.envoy_bytes else None
+        listeners = megabytes(cost.listener_bytes) if cost.listener_bytes >= 1e6 else ""
+        rows.append((name, *map(spread, found), listeners, spread(envoy) if envoy else ""))
+        kept += (*found, envoy) if envoy else found
     return Table(
         "Large clusters",
-        ("what there is", "read, built, sent", "memory", f"a burst of {_BURST} objects", "Listeners (MB)"),
+        (
+            "what there is",
+            "read, built, sent",
+            "processor time",
+            "memory",
+            f"a burst of {_BURST} objects",
+            "Listeners (MB)",
+            "memory of Envoy",
+        ),
         tuple(rows),
         "From the lines of the API server's lists to everything sent to a simulated proxy for each Gateway; the burst "
-        "until all of it is sent and all status is written. In one process, with no network.",
+        "until all of it is sent and all status is written. In one process, with no network. Memory is what came with "
+        "the objects. The last line is a standalone gateway: until its Envoy has acknowledged, and all its memory.",
         tuple(kept),
     )
 
@@ -203,9 +274,11 @@ def _changes(costs: dict[str, Cost]) -> Table:
             rows.append((name, what, *map(spread, found)))
             kept += found
     return Table(
-        "One change in large clusters (least / median / most)",
+        "One change in large clusters (median / 90 % / 99 % / max)",
         ("what there is", "change", "until sent and status written", "processor time"),
         tuple(rows),
+        "Up to 20 of each kind, fewer if they take long; of a few, least / median / most. With an Envoy: until it has "
+        "acknowledged.",
         measures=tuple(kept),
     )
 
@@ -239,7 +312,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.case:
         log.configure("error", "text")
-        sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(measured(asked.case))))
+        sys.stdout.buffer.write(msgspec.json.encode(_here(asked.case)))
         return
     cases = [Case(case.kind, int(case.count * asked.scale)) for case in CASES]
     costs = {case.name: _apart(case) for case in cases if case.kind in asked.names or not asked.names}

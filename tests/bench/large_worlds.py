@@ -83,18 +83,18 @@ def routes(count: int) -> World:
     )
 
 
-def listener_sets(count: int) -> World:
+def listener_sets(count: int, ports: tuple[int, int] = (80, 443)) -> World:
     """One Gateway whose HTTPS listeners come from ListenerSets; a route and a certificate for each set."""
-    authority = Authority()
+    authority, port = Authority(), ports[1]
 
     def objects() -> Iterator[Object]:
-        yield from (CLASS, gateway("edge", [http()], admits=True))
+        yield from (CLASS, gateway("edge", [http(ports[0])], admits=True))
         for number in range(count):
             yield from whole(number)
 
     def whole(number: int) -> list[Object]:
         return [
-            listener_set(number, [f"certificate-{number}"] * PER_SET),
+            listener_set(number, [f"certificate-{number}"] * PER_SET, port),
             certificate(f"certificate-{number}", authority, f"*.set-{number:05}.example.com"),
             set_route(number),
             service(number),
@@ -107,7 +107,7 @@ def listener_sets(count: int) -> World:
             "a changed route": lambda number: ([set_route(number, path=f"/{number}")], []),
             "a ListenerSet more, with its route": lambda number: (whole(count + number), []),
             "a ListenerSet with one listener less": lambda number: (
-                [listener_set(number, [f"certificate-{number}"] * (PER_SET - 1))],
+                [listener_set(number, [f"certificate-{number}"] * (PER_SET - 1), port)],
                 [],
             ),
             "a ListenerSet that goes": lambda number: ([], [whole(count - 1 - number)[0]]),
@@ -189,11 +189,11 @@ def gateway(name: str, listeners: list[Object], *, admits: bool = False) -> Obje
     return named(GATEWAY_API, "Gateway", name, spec=spec)
 
 
-def listener_set(number: int, secrets: list[str]) -> Object:
+def listener_set(number: int, secrets: list[str], port: int = 443) -> Object:
     listeners = [
         {
             "name": f"https-{place}",
-            "port": 443,
+            "port": port,
             "protocol": "HTTPS",
             "hostname": host_of_set(number, place),
             "tls": {"certificateRefs": [{"name": secret}]},

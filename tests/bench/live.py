@@ -70,14 +70,15 @@ async def running(folder: Path, count: int, backend_port: int, layout: str) -> A
         access_log="off",
         **layouts.settings(layout),
     )
-    async with _serving(settings, objects) as gateway:
+    async with serving(settings, objects) as gateway:
         await asyncio.to_thread(Client(port).wait, gateways.host(count - 1))
         with probing(port) as probe:
             yield Live(gateway, settings, objects, probe)
 
 
 @contextlib.asynccontextmanager
-async def _serving(settings: Settings, objects: tuple[Resource, ...]) -> AsyncIterator[Standalone]:
+async def serving(settings: Settings, objects: tuple[Resource, ...]) -> AsyncIterator[Standalone]:
+    """A gateway in this process whose Envoy has taken all of these objects."""
     with open_state(settings.state) as state:
         gateway = Standalone(settings, objects, state, envoy_binary())
         gateway.load()

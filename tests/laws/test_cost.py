@@ -197,7 +197,16 @@ SET_CHANGES: dict[str, tuple[Callable[[Graph], Any], dict[str, int]]] = {
         ],
         {
             **once(OF_ONE_SET, OF_ITS_OVERLAPS, OF_THE_GATEWAY, OF_THE_PORT, WIRE),
-            **once(("sockets", "certificates", "common names of certificates", "secret resources", "route plans")),
+            **once(
+                (
+                    "sockets",
+                    "certificates",
+                    "uses of certificates",
+                    "common names of certificates",
+                    "secret resources",
+                    "route plans",
+                )
+            ),
             **dict.fromkeys(("place owners", "host plans", "host resources"), PER_SET),
         },
     ),
@@ -221,7 +230,7 @@ SET_CHANGES: dict[str, tuple[Callable[[Graph], Any], dict[str, int]]] = {
     ),
     "a renewed certificate": (
         lambda graph: tables.put(graph, certificate(5)),
-        once(("certificates", "listeners tls", "secret resources")),
+        once(("certificates", "uses of certificates", "secret resources")),
     ),
     "a new label of the Gateway": (
         lambda graph: tables.put(graph, open_gateway("second")),

@@ -8,6 +8,7 @@ nothing under another. What a route does where it is attached is worked out in `
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from tripylon.api.meta import GATEWAY_GROUP
@@ -19,7 +20,7 @@ from tripylon.model.gateway_heads import DEFAULT_GATEWAYS, GATEWAY_HEADS
 from tripylon.model.gateways import LISTENERS
 from tripylon.model.listener_sets import LISTENER_SET_PLANS
 from tripylon.model.namespaces import allows
-from tripylon.model.plan import HolderKey, Listener, ParentPlan
+from tripylon.model.plan import HolderKey, HolderListeners, Listener, ParentPlan
 from tripylon.values import Name, Ref, intersect_hostnames
 from tripylon.world.world import Route
 
@@ -39,6 +40,8 @@ class _Parent(NamedTuple):
 
     gateway: Name
     holder: Ref
+    listeners: HolderListeners | None
+    """None: the gateway does not let the object in."""
 
 
 def attach(read: Read, route: Route, findings: list[Finding]) -> Iterator[Attached]:
@@ -95,14 +98,20 @@ def _parent(read: Read, route: Route, index: int, ref: ParentReference, findings
             findings.append(_unknown_kind(route, index, ref))
         return None
     holder = Ref(ref.group, ref.kind, ref.namespace or route.metadata.namespace, ref.name)
-    gateway: Name | None = holder.key
-    if ref.kind == "ListenerSet":
-        set_ = read.get(LISTENER_SET_PLANS, holder.key)
-        gateway = set_.gateway if set_ is not None else None
-    if gateway is None or read.get(GATEWAY_HEADS, gateway) is None:
+    set_ = read.get(LISTENER_SET_PLANS, holder.key) if ref.kind == "ListenerSet" else None
+    gateway = set_.gateway if set_ is not None else holder.key
+    listeners = read.get(LISTENERS, _key(gateway, holder))
+    # A Gateway of ours has a row, since it states some listener.
+    if set_ is None and (ref.kind == "ListenerSet" or listeners is None):
         findings.append(_missing(route, index, holder))
         return None
-    return _Parent(gateway, holder)
+    return _Parent(gateway, holder, listeners)
+
+
+@lru_cache(maxsize=4096)
+def _key(gateway: Name, holder: Ref) -> HolderKey:
+    """One object for all routes of a parent, since each of them holds on to it."""
+    return HolderKey(gateway, holder)
 
 
 def _missing(route: Route, index: int, parent: Ref) -> Finding:
@@ -160,8 +169,7 @@ def _listeners(
 
 
 def _judge(read: Read, route: Route, ref: ParentReference, parent: _Parent) -> tuple[Listener, ...] | _Fault:
-    holder = read.get(LISTENERS, HolderKey(parent.gateway, parent.holder))
-    if holder is None:
+    if parent.listeners is None:
         return _Fault(
             "NoMatchingParent",
             f"no listener, since Gateway `{parent.gateway}` does not let it in",
@@ -169,7 +177,7 @@ def _judge(read: Read, route: Route, ref: ParentReference, parent: _Parent) -> t
         )
     named = [
         listener
-        for listener in holder.listeners
+        for listener in parent.listeners.listeners
         if (not ref.section_name or listener.name == ref.section_name)
         and (ref.port is None or listener.port == ref.port)
     ]

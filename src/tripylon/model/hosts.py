@@ -115,7 +115,7 @@ def _entries(route: RoutePlan, key: HostKey, listener: str) -> _Ordered:
 def _covering(route: RoutePlan, key: HostKey, listener: str) -> Iterator[str]:
     """The own hostnames of a route that cover a host by a listener, looked up: an Ingress may have thousands."""
     for hostname in wider_hostnames(key.hostname):
-        place = key if hostname == key.hostname else host_key(key.table, hostname)
+        place = HostKey(key.table, hostname)
         at = bisect_left(route.attachments, place, key=_host)
         while at < len(route.attachments) and route.attachments[at].host == place:
             if route.attachments[at].listener == listener:

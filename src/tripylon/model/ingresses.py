@@ -38,7 +38,7 @@ from tripylon.model.plan import (
     Value,
     attachment_order,
 )
-from tripylon.model.served import covering_listeners, owner
+from tripylon.model.served import covering_listeners, owns
 from tripylon.values import Built, Name, Ref, intersect_hostnames
 from tripylon.world.world import INGRESSES, SERVICES
 
@@ -147,7 +147,7 @@ def _attachments(read: Read, gateway: Name, listener: Listener, hostnames: tuple
     table = listener.table(gateway)
     for own in hostnames:
         common = intersect_hostnames(listener.hostname, own)
-        if common is not None and owner(read, HostKey(table, common)) == listener:
+        if common is not None and owns(read, listener, HostKey(table, common)):
             yield Attachment(HostKey(table, common), listener.id, own)
 
 

@@ -25,7 +25,7 @@ from tripylon.model.plan import (
 )
 from tripylon.model.route_plans import ROUTE_PLANS
 from tripylon.model.rules import plan_grpc_rules, plan_http_rules
-from tripylon.model.served import owner
+from tripylon.model.served import owns
 from tripylon.values import Built, Name, Ref
 from tripylon.world.world import ROUTES, Route
 
@@ -87,7 +87,7 @@ def _attachments(read: Read, route: Route, gateway: Name, listener: Listener) ->
     table = listener.table(gateway)
     for common, own in intersections(route, listener):
         host = HostKey(table, common)
-        if owner(read, host) == listener:
+        if owns(read, listener, host):
             yield Attachment(host, listener.id, own)
 
 

@@ -21,7 +21,7 @@ from tripylon.model.backends import Fault, Stream, resolve, unread_port
 from tripylon.model.client_certificates import CLIENT_CERTIFICATES, reached
 from tripylon.model.filters import unresolved
 from tripylon.model.plan import Listener, ParentPlan
-from tripylon.model.served import tls_owner
+from tripylon.model.served import takes
 from tripylon.model.stream_plans import (
     ROUTES_BY_STREAM,
     STREAM_ROUTES,
@@ -100,7 +100,7 @@ def _attachments(read: Read, route: StreamRoute, gateway: Name, listener: Listen
         return
     protocol = PROTOCOLS[route.ref.kind]
     for common, own in intersections(route, listener):
-        if protocol != "TLS" or tls_owner(read, gateway, listener.port, common) == listener:
+        if protocol != "TLS" or takes(read, gateway, listener, common):
             key = StreamKey(gateway, listener.port, protocol, listener.id, common)
             yield StreamAttachment(key, own, terminated=protocol != "TLS" or listener.terminates)
 

@@ -47,6 +47,26 @@ _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _RSA_BITS = 2048
 
 
+class _Fault(NamedTuple):
+    """What is wrong with what a listener presents; `message` follows the listener's name in the sentence."""
+
+    reason: str
+    message: str
+    hint: str
+    field: str = "tls"
+    severity: Severity = "error"
+
+
+class CertificateUse(msgspec.Struct, frozen=True, gc=False):
+    """What a listener that refers to a Secret has of it."""
+
+    presentable: bool
+    hostnames: frozenset[str]
+    """The names that the certificate is for."""
+    fault: _Fault | None
+    """What is to be told, be it presented in spite of it or not."""
+
+
 def _secrets_named(name: Name, holder: Gateway | ListenerSet) -> Iterable[Name]:
     if isinstance(holder, Gateway) and holder.spec.tls is not None and holder.spec.tls.backend is not None:
         client = holder.spec.tls.backend.client_certificate_ref
@@ -66,6 +86,8 @@ INGRESSES_BY_SECRET: Index[Name, Name, Ingress] = Index(
     lambda name, ingress: (Name(name.namespace, each.secret_name) for each in ingress.spec.tls if each.secret_name),
 )
 CERTIFICATES: Table[Name, Certificate] = Table("certificates")
+USES: Table[Name, CertificateUse] = Table("uses of certificates")
+"""What matters of Secrets to those who refer to them; a renewed certificate changes nothing of it."""
 LISTENERS_TLS: Table[HolderKey, HolderTls] = Table("listeners tls")
 """The TLS side of listeners, by the object that states them; a row for each, also where nothing ends TLS."""
 GATEWAY_TLS: Table[Name, GatewayTls] = Table("gateway tls")
@@ -96,6 +118,7 @@ def derives() -> tuple[Derive[Any, Any], ...]:
     """The steps from Secrets and listeners to what each listener presents, in order."""
     return (
         Derive(CERTIFICATES, (GATEWAYS_BY_SECRET, SETS_BY_SECRET, INGRESSES_BY_SECRET), _certificate),
+        Derive(USES, (GATEWAYS_BY_SECRET, SETS_BY_SECRET, INGRESSES_BY_SECRET), _use),
         Derive(LISTENERS_TLS, (LISTENERS,), _listeners_tls),
         Derive(GATEWAY_TLS, (GATEWAY_HEADS,), _gateway_tls),
     )
@@ -180,6 +203,14 @@ def _weakness(key: PublicKeyTypes) -> str:
     return ""
 
 
+def _use(read: Read, name: Name) -> Built[CertificateUse, Finding] | None:
+    certificate = read.get(CERTIFICATES, name)
+    fault = _certificate_fault(read, certificate, name)
+    if certificate is None:
+        return Built(CertificateUse(presentable=False, hostnames=frozenset(), fault=fault))
+    return Built(CertificateUse(bool(certificate.chain), frozenset(certificate.hostnames), fault))
+
+
 def _listeners_tls(read: Read, key: HolderKey) -> Built[HolderTls, Finding] | None:
     holder, written = read.get(LISTENERS, key), read.get(ENTRIES, key)
     if holder is None or written is None:
@@ -201,8 +232,8 @@ def _listeners_tls(read: Read, key: HolderKey) -> Built[HolderTls, Finding] | No
 
 
 def _names(read: Read, tls: TlsPlan) -> frozenset[str]:
-    found = (read.get(CERTIFICATES, name) for name in tls.certificates)
-    return frozenset(hostname for each in found if each is not None for hostname in each.hostnames)
+    found = (read.get(USES, name) for name in tls.certificates)
+    return frozenset().union(*(each.hostnames for each in found if each is not None))
 
 
 def _gateway_tls(read: Read, name: Name) -> Built[GatewayTls, Finding] | None:
@@ -211,16 +242,6 @@ def _gateway_tls(read: Read, name: Name) -> Built[GatewayTls, Finding] | None:
     holders = sorted(read.lookup(TLS_BY_GATEWAY, name), key=merge_order)
     found = tuple(chain.from_iterable(holder.listeners for holder in holders))
     return Built(GatewayTls(name, found))
-
-
-class _Fault(NamedTuple):
-    """What is wrong with what a listener presents; `message` follows the listener's name in the sentence."""
-
-    reason: str
-    message: str
-    hint: str
-    field: str = "tls"
-    severity: Severity = "error"
 
 
 def _listener_tls(read: Read, gateway: Name, entry: Entry, findings: list[Finding]) -> TlsPlan | None:
@@ -241,9 +262,9 @@ def _presentable(read: Read, entry: Entry, findings: list[Finding]) -> tuple[Nam
         field = f"tls.certificateRefs[{i}]"
         fault = _reference_fault(read, entry.holder, target, field)
         if fault is None:
-            certificate = read.get(CERTIFICATES, target.key)
-            fault = _certificate_fault(read, certificate, target.key, field)
-            if certificate is not None and certificate.chain:
+            use = read.get(USES, target.key)
+            fault = use.fault._replace(field=field) if use is not None and use.fault is not None else None
+            if use is not None and use.presentable:
                 names.append(target.key)
         if fault is not None:
             faults.append(fault)
@@ -278,23 +299,23 @@ def _reference_fault(read: Read, source: Ref, target: Ref, field: str) -> _Fault
     return None
 
 
-def _certificate_fault(read: Read, certificate: Certificate | None, name: Name, field: str) -> _Fault | None:
+def _certificate_fault(read: Read, certificate: Certificate | None, name: Name) -> _Fault | None:
     """What is wrong with a certificate that a listener refers to, be it presented in spite of it or not."""
     if certificate is None:
         absence = absence_of(read, Ref("", "Secret", *name), f"Create Secret `{name}` of type kubernetes.io/tls")
         what = f"has no certificate: Secret `{name}` {absence.what}"
-        return _Fault("InvalidCertificateRef", what, absence.hint, field)
+        return _Fault("InvalidCertificateRef", what, absence.hint)
     if certificate.fault:
         hint = "Put a PEM certificate chain into `tls.crt` and its unencrypted key into `tls.key`"
         what = f"cannot use Secret `{name}`: it {certificate.fault}"
         if certificate.last_good:
             hint += "; to have the certificate withdrawn, delete the Secret"
             what = f"goes on with the certificate that Secret `{name}` held before: it {certificate.fault} now"
-        return _Fault("InvalidCertificateRef", what, hint, field)
-    return _out_of_time(certificate, name, field)
+        return _Fault("InvalidCertificateRef", what, hint)
+    return _out_of_time(certificate, name)
 
 
-def _out_of_time(certificate: Certificate, name: Name, field: str) -> _Fault | None:
+def _out_of_time(certificate: Certificate, name: Name) -> _Fault | None:
     """That a certificate ended or is yet to begin. It is still presented: the client decides, other hosts go on."""
     now = datetime.datetime.now(datetime.UTC)
     start, end = (
@@ -302,8 +323,8 @@ def _out_of_time(certificate: Certificate, name: Name, field: str) -> _Fault | N
     )
     if end < now:
         what = f"presents Secret `{name}`, which expired on {end:%Y-%m-%d %H:%M} UTC"
-        return _Fault("Expired", what, "Renew it", field, "warning")
+        return _Fault("Expired", what, "Renew it", severity="warning")
     if start > now:
         what = f"presents Secret `{name}`, which is valid only from {start:%Y-%m-%d %H:%M} UTC on"
-        return _Fault("NotYetValid", what, "Wait, use another one, or correct the clock", field, "warning")
+        return _Fault("NotYetValid", what, "Wait, use another one, or correct the clock", severity="warning")
     return None
