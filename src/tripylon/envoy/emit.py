@@ -281,7 +281,9 @@ def _host(read: Read, key: HostKey) -> Built[Resource, Finding] | None:
     if host is None:
         return None
     if layout == "scoped":
-        return Built(make_resource(SRDS, names.scope(key), to_bytes(scopes.exact_scope(key, host))))
+        return Built(
+            make_resource(SRDS, names.scope(key), to_bytes(scopes.exact_scope(key, host, listeners.filters())))
+        )
     return Built(make_resource(VHDS, names.virtual_host(key), to_bytes(host)))
 
 

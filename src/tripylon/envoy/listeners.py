@@ -9,6 +9,7 @@ by RDS and VHDS, or by SRDS if there are many hosts, certificates by SDS, and na
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 from tripylon.envoy import cors, external_auth, names, scopes, sessions, streams, taken_by, tracing
@@ -24,6 +25,7 @@ from tripylon.pb.messages import (
     Cors,
     FilterChain,
     HttpConnectionManager,
+    HttpFilter,
     Listener,
     Router,
     SocketAddress,
@@ -108,6 +110,17 @@ def https_chain(
     return chain
 
 
+@cache
+def filters() -> tuple[HttpFilter, ...]:
+    """What routes may set up, in this order, each off by default; not to be changed."""
+    return (
+        *external_auth.slots(external_auth.LISTENER_SLOTS),
+        HttpFilter(name=cors.FILTER, disabled=True, typed_config=pack(Cors())),
+        *external_auth.slots(external_auth.ROUTE_SLOTS),
+        sessions.slot(),
+    )
+
+
 def _add_manager(
     chain: FilterChain,
     table: RouteTable,
@@ -132,13 +145,7 @@ def _add_manager(
     manager.http2_protocol_options.initial_stream_window_size.value = _HTTP2_STREAM_WINDOW
     manager.http2_protocol_options.initial_connection_window_size.value = _HTTP2_CONNECTION_WINDOW
     manager.upgrade_configs.add().upgrade_type = "websocket"
-    manager.http_filters.extend(external_auth.slots(external_auth.LISTENER_SLOTS))
-    cross_origin = manager.http_filters.add()
-    cross_origin.name = cors.FILTER
-    cross_origin.disabled = True
-    cross_origin.typed_config.CopyFrom(pack(Cors()))
-    manager.http_filters.extend(external_auth.slots(external_auth.ROUTE_SLOTS))
-    manager.http_filters.append(sessions.slot())
+    manager.http_filters.extend(filters())
     router = manager.http_filters.add()
     router.name = "envoy.filters.http.router"
     router.typed_config.CopyFrom(pack(Router()))

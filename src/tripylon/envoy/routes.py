@@ -116,9 +116,13 @@ def _last(plan: HostPlan, *, scoped: bool) -> Iterator[Route]:
     elif plan.auth is not None or plan.rightful:
         yield _demanded(_answer("none", 404), plan.rightful)
     if plan.rightful:
-        yield external_auth.unasked(_answer("misdirected", 421))
+        yield _unasked(_answer("misdirected", 421), plan)
     if scoped:
-        yield scopes.otherwise() if plan.auth is None else external_auth.unasked(scopes.otherwise())
+        yield _unasked(scopes.otherwise(), plan)
+
+
+def _unasked(route: Route, plan: HostPlan) -> Route:
+    return route if plan.auth is None else external_auth.unasked(route)
 
 
 def _answer(name: str, status: int) -> Route:

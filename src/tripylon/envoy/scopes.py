@@ -10,10 +10,11 @@ the header is ours alone, on the way in and on the way out. Reasons and figures 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from tripylon.envoy import names
-from tripylon.envoy.source import ads
+from tripylon.envoy.source import ads, to_bytes
 from tripylon.model.plan import HostKey, RouteTable
 from tripylon.pb import pack, to_object
 from tripylon.pb.messages import (
@@ -22,6 +23,7 @@ from tripylon.pb.messages import (
     HeaderValueOption,
     HttpConnectionManager,
     HttpFilter,
+    HttpFilterChainConfig,
     Lua,
     Route,
     RouteConfiguration,
@@ -39,6 +41,8 @@ MANY_HOSTS = 200
 requests by a wildcard hostname some microseconds."""
 
 _FILTER = "tripylon.scopes"
+_CHAIN = "tripylon.filters"
+"""The filter that adds all others, where a scope does not leave it out."""
 _SCRIPT = """\
 function envoy_on_request(request)
   local headers, info = request:headers(), request:streamInfo()
@@ -73,13 +77,24 @@ def has_scope(key: HostKey) -> bool:
 # --- The scopes ---
 
 
-def exact_scope(key: HostKey, host: VirtualHost) -> ScopedRouteConfiguration:
-    """The scope of one exact hostname; `host` takes all that comes, and ends with `otherwise`."""
-    name = names.scope(key)
+def exact_scope(key: HostKey, host: VirtualHost, filters: Iterable[HttpFilter]) -> ScopedRouteConfiguration:
+    """The scope of one exact hostname; `host` takes all that comes, and ends with `otherwise`.
+
+    `filters` are all that routes may set up; a host in which no name of theirs is found is served without them.
+    """
+    name, body = names.scope(key), to_bytes(host)
     routes = _frame(name)
-    routes.typed_per_filter_config[_FILTER].CopyFrom(pack(FilterConfig(disabled=True)))
+    routes.typed_per_filter_config[_FILTER].CopyFrom(_left_out())
+    if not any(each.name.encode() in body for each in filters):
+        routes.typed_per_filter_config[_CHAIN].CopyFrom(_left_out())
     routes.virtual_hosts.append(host)
     return _scope(name, routes)
+
+
+@cache
+def _left_out() -> Any:
+    """The settings by which a scope does without a filter."""
+    return pack(FilterConfig(disabled=True))
 
 
 def otherwise() -> Route:
@@ -119,16 +134,20 @@ def use(manager: HttpConnectionManager, table: RouteTable) -> None:
     """Has a connection manager take its routes from the scopes of a table; to be called when its filters are there.
 
     The filters of a request are chosen before the filter of this file finds its route, so one that is off by default
-    would stay off for wildcard hosts, authentication included. Here all are on, and do nothing where no route asks.
+    would stay off for wildcard hosts, authentication included. Here all are on, and do nothing where no route asks. One
+    filter adds them, so that the scope of an exact hostname that needs none leaves them all out in one word.
     """
     manager.ClearField("rds")
     manager.scoped_routes.CopyFrom(_scoped_routes())
     early = manager.early_header_mutation_extensions.add()
     early.name = "envoy.http.early_header_mutation.header_mutation"
     early.typed_config.CopyFrom(pack(_key_of(table)))
-    for each in manager.http_filters:
-        each.ClearField("disabled")
-    manager.http_filters.insert(0, _filter())
+    *asked, router = manager.http_filters
+    chain = HttpFilterChainConfig()
+    for each in asked:
+        chain.default_filter_chain.filters.add(name=each.name, typed_config=each.typed_config)
+    del manager.http_filters[:]
+    manager.http_filters.extend((_filter(), HttpFilter(name=_CHAIN, typed_config=pack(chain)), router))
 
 
 def _scoped_routes() -> ScopedRoutes:

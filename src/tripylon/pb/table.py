@@ -297,6 +297,7 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("envoy.extensions.filters.http.composite.v3", ("Composite", "CompositePerRoute", "ExecuteFilterAction")),
     ("envoy.extensions.filters.http.cors.v3", ("Cors", "CorsPolicy as CorsFilterPolicy")),
     ("envoy.extensions.filters.http.ext_authz.v3", ("ExtAuthz",)),
+    ("envoy.extensions.filters.http.filter_chain.v3", ("FilterChainConfig as HttpFilterChainConfig",)),
     ("envoy.extensions.filters.http.grpc_stats.v3", ("FilterConfig as GrpcStats",)),
     ("envoy.extensions.filters.http.grpc_web.v3", ("GrpcWeb",)),
     ("envoy.extensions.filters.http.header_mutation.v3", ("HeaderMutation", "HeaderMutationPerRoute", "Mutations")),
