@@ -205,7 +205,7 @@ class Group:
         if shared is not None and shared[1] not in taken:
             return shared[1:]
         self._nonce += 1
-        nonce = str(self._nonce)
+        nonce = f"{self._nonce:08x}"  # of one length, so that equal changes are as many bytes at any time
         payload = make_response(url, nonce, batch.resources, removed=batch.removed)
         while len(self._shared) >= _SHARED_RESPONSES:
             del self._shared[next(iter(self._shared))]
