@@ -13,7 +13,7 @@ import gc
 import signal
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -55,6 +55,10 @@ _RETRY_EVERY_S = 5.0
 """How often a listener that Envoy refused, for a busy port for instance, is sent again."""
 _KEEP_AFTER_S = 2.0
 """How long changes are gathered before what serves is written down again."""
+_MANY = 100
+"""So many changed objects are taken in by halves."""
+_HALF_LIMIT_S = 0.1
+"""How long a slow Envoy may keep the second half waiting while it is written the first."""
 _NOTHING = Applied(0, 0, frozenset(), 0.0, 0.0, Changes())
 
 
@@ -141,10 +145,18 @@ class Standalone:
             found = await asyncio.to_thread(self._source.scan)
             told, self.problems = self.problems, found.problems
             if found.put or found.delete:
-                self.engine.apply(found.put, found.delete)
+                await self.take(found.put, found.delete)
                 self._unkept.set()
             elif found.problems != told:
                 self._changed.set()
+
+    async def take(self, put: Collection[Resource], delete: Collection[Ref] = ()) -> Applied:
+        """Take in changed objects: many of them by halves, so that Envoy has the first while we build the second."""
+        if len(put) >= _MANY and self.group.sessions:
+            self.engine.prepare(put)
+            await self.group.written(timeout_s=_HALF_LIMIT_S)
+            put = ()
+        return self.engine.apply(put, delete)
 
     async def keep(self) -> None:
         """Write down what serves, some time after it changed, without end: a later run may find a document broken."""

@@ -180,10 +180,10 @@ class Engine:
             return self._flush(started)
 
     def prepare(self, put: Iterable[Resource]) -> None:
-        """The first half of a start with these objects: sends what routes lead to. `apply` does the rest.
+        """The first half of taking in many objects: sends what routes lead to. The next `apply` does the rest.
 
-        With thousands of clusters Envoy is busy for longer than we are with their routes; so it begins earlier.
-        Standalone, and only while no proxy may have anything of an earlier run, for that would be taken from it.
+        With many clusters Envoy is busy for longer than we are with their routes; so it begins earlier. Standalone; and
+        at a start only while no proxy has anything of an earlier run, which would be taken from it.
         """
         with uncollected():
             for resource in put:
@@ -295,4 +295,4 @@ class Engine:
             self.graph.delete(refusals.REFUSALS, key)
         for key, words in now.items():
             self.graph.put(refusals.REFUSALS, key, words)
-        return self.graph.flush().subjects
+        return self.graph.flush(only=(refusals.REFUSED,)).subjects  # a second half may be waiting for `apply`

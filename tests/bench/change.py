@@ -133,7 +133,7 @@ async def _burst(live: Live, first: int, backend_port: int) -> float:
     asked = [gateways.host(number) for number in (*numbers[:: _BURST // _SAMPLED], numbers[-1])]
     await live.expect(asked, 200)
     began_s = time.monotonic()
-    applied = live.engine.apply(objects)
+    applied = await live.gateway.take(objects)
     answered_s = await live.answered()
     await live.live(applied.flight)
     await live.expect([gateways.host(number) for number in numbers], 200)
@@ -199,7 +199,7 @@ def _bursts(results: dict[int, Result]) -> Table:
         f"{_BURST} new routes with their Services at once, among {_BURST_AT:,}",
         ("until they answer",),
         ((spread(burst),),),
-        f"One call of the engine with all of them, until {_SAMPLED} of them, the last one included, have answered 200; "
+        f"Taken in at once, as out of files, until {_SAMPLED} of them, the last one included, have answered 200; "
         "that all others do is then checked.",
         (burst,),
     )

@@ -1,4 +1,4 @@
-"""A start in two halves: what routes lead to first, then all else; it comes out as if all had been built at once."""
+"""Objects taken in by halves, what routes lead to first: it comes out as if all had been built at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from tests.laws import worlds
 from tests.laws.worlds import EMIT_OPTIONS, OPTIONS, World
 
 from tripylon.loop import Engine
-from tripylon.xds.snapshot import BY_URL, TYPES, Resource
+from tripylon.xds.cache import Refusal
+from tripylon.xds.snapshot import BY_URL, CDS, TYPES, Resource
 
 
 def published(engine: Engine) -> dict[str, dict[str, Resource]]:
@@ -31,3 +32,16 @@ def test_two_halves_are_a_whole(world: World) -> None:
     assert list(map(str, sorted(halves.graph.all_findings(), key=str))) == list(
         map(str, sorted(whole.graph.all_findings(), key=str))
     )
+
+
+def test_a_refusal_between_the_halves_takes_nothing_with_it() -> None:
+    world = worlds.base()
+    whole, halves = Engine(OPTIONS, EMIT_OPTIONS), Engine(OPTIONS, EMIT_OPTIONS)
+    whole.apply(world)
+    halves.prepare(world)
+    name = next(iter(published(halves)["CDS"]))
+    halves.group.refusals[CDS, name] = Refusal("1", "no such thing")
+    halves.heed_refusals()
+    halves.apply(())
+    assert published(halves) == published(whole)
+    assert published(halves)["LDS"]
