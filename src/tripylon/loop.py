@@ -270,7 +270,7 @@ class Engine:
         applied = Applied(
             flight=published.flight,
             changed=published.resources,
-            subjects=frozenset(changes.subjects | self._note_refusals()),
+            subjects=frozenset(changes.subjects | (self._note_refusals() if self._refused() else set())),
             build_s=built - started,
             publish_s=done - built,
             changes=changes,
@@ -284,6 +284,10 @@ class Engine:
         self._on_proxies()
         if isinstance(event, Rejected) or self.graph.rows(refusals.REFUSALS):
             self.heed_refusals()
+
+    def _refused(self) -> bool:
+        """Whether anything is refused, without a look at every group: what a proxy refuses is noted when it says so."""
+        return bool(self.graph.rows(refusals.REFUSALS) or self._many.refused_elsewhere())
 
     def _note_refusals(self) -> set[Ref]:
         """Brings the graph's refusals in line with the groups'; the objects concerned."""

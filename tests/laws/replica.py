@@ -72,14 +72,14 @@ class Proxy:
         self.sent = 0
         """Responses."""
         self._group = group
-        self._woken = False
+        self.woken = False
         self.session: Session = group.connect(number, f"node-{number}", self._wake)
         for kind in TYPES:
             self._ask(kind.url, self._names(kind.url))
         self.pump()
 
     def _wake(self) -> None:
-        self._woken = True
+        self.woken = True
 
     def _names(self, url: str) -> tuple[str, ...]:
         if url in (CDS, LDS, SRDS, VHDS):
@@ -93,8 +93,8 @@ class Proxy:
 
     def pump(self) -> None:
         """Reads and acknowledges until nothing comes any more; new clusters' endpoints are asked for, and so on."""
-        while self._woken:
-            self._woken = False
+        while self.woken:
+            self.woken = False
             for response in self.session.responses(0.0):
                 self.received += len(response.payload)
                 self.sent += 1
@@ -188,7 +188,8 @@ class Replica:
             await self._read(lines)
             self._apply()
             for proxy in self.proxies.values():
-                proxy.pump()
+                if proxy.woken:
+                    proxy.pump()
             while self.reporter._judge_some(cast("asyncio.TaskGroup", _Tasks())):
                 pass
             self.reporter._busy.clear()

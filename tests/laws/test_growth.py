@@ -97,8 +97,9 @@ class Place:
             finally:
                 sys.setprofile(None)
 
-        (proxy,) = self.replica.proxies.values()
-        responses, sent_bytes, hashed_bytes = proxy.sent, proxy.received, self.hashed_bytes
+        proxies = self.replica.proxies.values()
+        responses, sent_bytes = sum(each.sent for each in proxies), sum(each.received for each in proxies)
+        hashed_bytes = self.hashed_bytes
         self.replica.patches.clear()
         gc.disable()
         try:
@@ -108,8 +109,8 @@ class Place:
         return Cost(
             calls=calls,
             hashed_bytes=self.hashed_bytes - hashed_bytes,
-            responses=proxy.sent - responses,
-            sent_bytes=proxy.received - sent_bytes,
+            responses=sum(each.sent for each in proxies) - responses,
+            sent_bytes=sum(each.received for each in proxies) - sent_bytes,
             written=tuple(sorted(ref.kind for ref, _ in self.replica.patches)),
         )
 
@@ -241,7 +242,8 @@ def places() -> Iterator[tuple[Place, ...]]:
 @pytest.fixture
 def hashing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts what is hashed, for all places alike."""
-    there: tuple[Place, ...] = request.getfixturevalue("crowds" if "crowds" in request.fixturenames else "places")
+    (name,) = {"places", "crowds", "fleets"} & set(request.fixturenames)
+    there: tuple[Place, ...] = request.getfixturevalue(name)
 
     class Counted:
         def __init__(self, data: bytes, **options: Any) -> None:
@@ -381,3 +383,49 @@ def test_a_listener_set_costs_others_only_the_joining_of_their_bytes(crowds: tup
     few, many = _costs(crowds, LISTENER_CHANGES[name])
     assert (many.responses, many.written) == (few.responses, few.written)
     assert many.calls <= few.calls * _SLACK + _CALLS_PER_SET * (MANY_SETS - FEW_SETS)
+
+
+# --- Many Gateways -------------------------------------------------------------------------------------------------
+
+FEW_GATEWAYS, MANY_GATEWAYS = 10, 300
+
+
+def gateways(count: int) -> Iterator[Object]:
+    yield from (CLASS, certificate(), service(0), slice_(0))
+    for number in range(count):
+        yield from (gateway_of(number), route_of(number))
+
+
+def gateway_of(number: int, label: str = "") -> Object:
+    return EDGE | {"metadata": {"name": f"edge-{number:05}", "namespace": SPACE, "labels": {"say": label}}}
+
+
+def route_of(number: int, path: str = "/") -> Object:
+    made = route(number, path, service=0)
+    return made | {"spec": made["spec"] | {"parentRefs": [{"name": f"edge-{number:05}"}]}}
+
+
+GATEWAY_CHANGES: dict[str, Growth] = {
+    "a changed route": Growth(lambda _, number: ([route_of(number, f"/{number}")], []), 1, ("HTTPRoute",)),
+    "a Gateway more, with its route": Growth(
+        lambda place, number: ([make(place.count + number) for make in (gateway_of, route_of)], []),
+        0,  # Its proxy is not there yet.
+        ("Gateway", "HTTPRoute"),
+    ),
+    "a new label of a Gateway": Growth(lambda _, number: ([gateway_of(5, f"{number}")], []), 0, ("Gateway",)),
+}
+
+
+@pytest.fixture(scope="module")
+def fleets() -> Iterator[tuple[Place, ...]]:
+    found = tuple(Place(count, gateways(count), (CLASS, gateway_of(5))) for count in (FEW_GATEWAYS, MANY_GATEWAYS))
+    yield found
+    for place in found:
+        place.close()
+
+
+@pytest.mark.usefixtures("hashing")
+@pytest.mark.parametrize("name", GATEWAY_CHANGES)
+def test_a_change_at_one_gateway_takes_no_note_of_others(fleets: tuple[Place, ...], name: str) -> None:
+    few, many = _costs(fleets, GATEWAY_CHANGES[name])
+    _assert_alike(few, many)

@@ -143,7 +143,10 @@ class Reporter:
         self._looks: dict[Ref, float] = {}
         """Gateways that wait for their proxies → seconds until the next look."""
         self._failures: dict[Ref, int] = {}
+        self._seen: dict[Name, bool] = {}
+        """Whether each Gateway's proxies had its listeners when they were looked at last."""
         self._programmed: dict[Name, bool] = {}
+        """The same as it was twice in a row."""
 
     @property
     def waiting(self) -> int:
@@ -282,15 +285,19 @@ class Reporter:
                 continue
             self._tidy()
             plans = self._engine.graph.rows(GATEWAY_PLANS)
-            before, self._programmed = (
-                self._programmed,
+            before, self._seen = (
+                self._seen,
                 {
                     # One listener stands for all: proxies take a Gateway's listeners together.
                     name: all(self._engine.listener(name, each.id) == "programmed" for each in plan.listeners[:1])
                     for name, plan in plans.items()
                 },
             )
-            for name in (name for name, now in self._programmed.items() if before.get(name) != now):
+            # While a change is being taken a Gateway with thousands of listeners is not judged again for it.
+            lasting = {name: now for name, now in self._seen.items() if before.get(name) == now}
+            told = self._programmed
+            self._programmed = {name: now for name, now in {**told, **lasting}.items() if name in plans}
+            for name in (name for name, now in lasting.items() if told.get(name) != now):
                 self.mark((gateway_ref(name), *dict.fromkeys(each.holder for each in plans[name].listeners)))
 
     # --- Writing -------------------------------------------------------------------------------------------------
