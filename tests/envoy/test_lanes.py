@@ -13,6 +13,7 @@ from tripylon.api.meta import Resource
 from tripylon.envoy.options import EmitOptions
 from tripylon.loop import Engine
 from tripylon.model.options import Options
+from tripylon.settings import RouteLayout
 from tripylon.xds.snapshot import BY_URL
 from tripylon.xds.snapshot import Resource as XdsResource
 
@@ -120,8 +121,8 @@ def objects() -> list[Resource]:
 class Flights:
     """An engine whose flights are noted."""
 
-    def __init__(self, *also: Resource) -> None:
-        self.engine = Engine(Options(), EmitOptions())
+    def __init__(self, *also: Resource, layout: RouteLayout = "plain") -> None:
+        self.engine = Engine(Options(), EmitOptions(route_layout=layout))
         self.engine.apply([*objects(), *also])
         self.flights: list[dict[str, set[str]]] = []
         self._publish = self.engine.group.publish
@@ -147,9 +148,12 @@ class Flights:
         return {short: names for flight in self.flights for short, names in flight.items()}
 
 
-@pytest.fixture(scope="module")
-def world() -> Flights:
-    return Flights()
+LAYOUTS: tuple[RouteLayout, ...] = ("plain", "scoped")
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def world(request: pytest.FixtureRequest) -> Flights:
+    return Flights(layout=request.param)
 
 
 COLLECTOR = "collector/a/edge/http2"
@@ -199,11 +203,15 @@ def test_a_collector_may_get_and_lose_tls() -> None:
     assert "LDS" not in sent
 
 
-def test_a_new_route_and_its_service_are_one_flight(world: Flights) -> None:
+ROUTES: dict[RouteLayout, dict[str, set[str]]] = {
+    "plain": {"VHDS": {"a/edge/8080/new.example.com", "a/edge/8443/https/new.example.com"}},
+    "scoped": {"SRDS": {"a/edge/8080|new.example.com", "a/edge/8443/https|new.example.com"}},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_new_route_and_its_service_are_one_flight(layout: RouteLayout) -> None:
+    world = Flights(layout=layout)
     sent = world.after(service("new"), endpoints("new", "10.0.0.3"), route("new", "new"))
     assert len(world.flights) == 1
-    assert sent == {
-        "CDS": {"service/a/new/80"},
-        "EDS": {"service/a/new/80"},
-        "VHDS": {"a/edge/8080/new.example.com", "a/edge/8443/https/new.example.com"},
-    }
+    assert sent == {"CDS": {"service/a/new/80"}, "EDS": {"service/a/new/80"}, **ROUTES[layout]}

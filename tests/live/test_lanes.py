@@ -115,10 +115,10 @@ TRUSTED, OTHER = Authority("of the backends"), Authority("another")
 
 
 @pytest.fixture
-def stage(fleet: Fleet, tmp_path: Path) -> Iterator[Stage]:
+def stage(layout: str, fleet: Fleet, tmp_path: Path) -> Iterator[Stage]:
     pods = {name: fleet.placed(f"infra/{name}") for name in ("echo-v1", "echo-v2")}
     secured, collector = TlsServer(tmp_path, TRUSTED, "secured.example.com"), GrpcCollector()
-    places = Places(fleet)
+    places, options = Places(fleet), ("--concurrency", "1", "--route-layout", layout)
     manifests: list[Manifest] = [
         gateway(),
         SECRET,
@@ -132,7 +132,7 @@ def stage(fleet: Fleet, tmp_path: Path) -> Iterator[Stage]:
         *(route(name, name) for name in ("shop", "secured")),
     ]
     with (
-        running(tmp_path / "gateway", places, places.complete(manifests), "--concurrency", "1") as found,
+        running(tmp_path / "gateway", places, places.complete(manifests), *options) as found,
         contextlib.ExitStack() as stack,
     ):
         found.wait_live()
