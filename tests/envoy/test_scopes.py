@@ -57,11 +57,8 @@ def test_a_scoped_connection_manager_has_every_filter_on(engine: Engine) -> None
     manager, chain = HttpConnectionManager(), HttpFilterChainConfig()
     for network in Listener.FromString(body(resource)).filter_chains[0].filters:
         network.typed_config.Unpack(manager)
-    assert [each.name for each in manager.http_filters] == [
-        "tripylon.scopes",
-        "tripylon.filters",
-        "envoy.filters.http.router",
-    ]
+    assert [each.name for each in manager.http_filters] == ["tripylon.filters", "envoy.filters.http.router"]
     assert not any(each.disabled for each in manager.http_filters)
-    assert manager.http_filters[1].typed_config.Unpack(chain)
-    assert [each.name for each in chain.default_filter_chain.filters] == [each.name for each in filters()]
+    assert manager.http_filters[0].typed_config.Unpack(chain)
+    names = [each.name for each in chain.default_filter_chain.filters]
+    assert names == ["tripylon.scopes", *(each.name for each in filters())]

@@ -10,7 +10,6 @@ the header is ours alone, on the way in and on the way out. Reasons and figures 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 from tripylon.envoy import names
@@ -42,7 +41,7 @@ requests by a wildcard hostname some microseconds."""
 
 _FILTER = "tripylon.scopes"
 _CHAIN = "tripylon.filters"
-"""The filter that adds all others, where a scope does not leave it out."""
+"""The filter that adds all others, this file's among them, where a scope does not leave it out."""
 _SCRIPT = """\
 function envoy_on_request(request)
   local headers, info = request:headers(), request:streamInfo()
@@ -84,17 +83,10 @@ def exact_scope(key: HostKey, host: VirtualHost, filters: Iterable[HttpFilter]) 
     """
     name, body = names.scope(key), to_bytes(host)
     routes = _frame(name)
-    routes.typed_per_filter_config[_FILTER].CopyFrom(_left_out())
     if not any(each.name.encode() in body for each in filters):
-        routes.typed_per_filter_config[_CHAIN].CopyFrom(_left_out())
+        routes.typed_per_filter_config[_CHAIN].CopyFrom(pack(FilterConfig(disabled=True)))
     routes.virtual_hosts.append(host)
     return _scope(name, routes)
-
-
-@cache
-def _left_out() -> Any:
-    """The settings by which a scope does without a filter."""
-    return pack(FilterConfig(disabled=True))
 
 
 def otherwise() -> Route:
@@ -144,10 +136,10 @@ def use(manager: HttpConnectionManager, table: RouteTable) -> None:
     early.typed_config.CopyFrom(pack(_key_of(table)))
     *asked, router = manager.http_filters
     chain = HttpFilterChainConfig()
-    for each in asked:
+    for each in (_filter(), *asked):
         chain.default_filter_chain.filters.add(name=each.name, typed_config=each.typed_config)
     del manager.http_filters[:]
-    manager.http_filters.extend((_filter(), HttpFilter(name=_CHAIN, typed_config=pack(chain)), router))
+    manager.http_filters.extend((HttpFilter(name=_CHAIN, typed_config=pack(chain)), router))
 
 
 def _scoped_routes() -> ScopedRoutes:
