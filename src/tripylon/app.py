@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import signal
 import ssl
 import time
@@ -20,8 +21,8 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from tripylon.admin.listening import Listening, listen
 from tripylon.admin.metrics import Metrics
-from tripylon.admin.server import serve as serve_admin
 from tripylon.api.meta import Resource
 from tripylon.envoy import series
 from tripylon.envoy.bootstrap import bootstrap
@@ -46,10 +47,9 @@ from tripylon.xds.server import XdsServer
 _log = structlog.get_logger("tripylon")
 NODE_ID = "tripylon"
 CLUSTER = "standalone"
+_PAGES = "tripylon.admin.server"
 _LIVE_LIMIT_S = 10.0
 """How long to wait for Envoy to take a change until the user is told that it has not."""
-_WRITTEN_LIMIT_S = 1.0
-"""How long to wait for an Envoy that starts to ask for its clusters, until all else is built all the same."""
 _INTERRUPTED = 130
 _RETRY_EVERY_S = 5.0
 """How often a listener that Envoy refused, for a busy port for instance, is sent again."""
@@ -57,8 +57,6 @@ _KEEP_AFTER_S = 2.0
 """How long changes are gathered before what serves is written down again."""
 _MANY = 100
 """So many changed objects are taken in by halves."""
-_HALF_LIMIT_S = 0.1
-"""How long a slow Envoy may keep the second half waiting while it is written the first."""
 _NOTHING = Applied(0, 0, frozenset(), 0.0, 0.0, Changes())
 
 
@@ -117,7 +115,7 @@ class Standalone:
     def load(self) -> None:
         """Read all objects and build all resources."""
         self.begin()
-        self.finish()
+        self._finished()
 
     def begin(self) -> None:
         """Read all objects and build what routes lead to, which keeps an Envoy that starts busy the longest."""
@@ -129,8 +127,18 @@ class Standalone:
             gc.freeze()
         _note_step("begun")
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """Build all other resources; from then on everything is published."""
+        await self._advance()
+        self._finished()
+
+    async def _advance(self) -> None:
+        """Build what waits for it, little by little, so that what is published already is written meanwhile."""
+        with uncollected():
+            while self.engine.advance():  # noqa: ASYNC110 - nothing is waited for, others are given way
+                await asyncio.sleep(0)
+
+    def _finished(self) -> None:
         with uncollected():
             self.engine.apply(())
             gc.freeze()
@@ -154,7 +162,7 @@ class Standalone:
         """Take in changed objects: many of them by halves, so that Envoy has the first while we build the second."""
         if len(put) >= _MANY and self.group.sessions:
             self.engine.prepare(put)
-            await self.group.written(timeout_s=_HALF_LIMIT_S)
+            await self._advance()
             put = ()
         return self.engine.apply(put, delete)
 
@@ -245,41 +253,54 @@ async def serve(gateway: Standalone, settings: Settings, state: StateDir, stop: 
     async with contextlib.AsyncExitStack() as parts:
         adopted = await gateway.envoy.adopt()
         if adopted:
-            gateway.finish()  # it has everything of an earlier run, and would be told to drop what we do not have yet
+            await (
+                gateway.finish()
+            )  # it has everything of an earlier run, and would be told to drop what we do not have yet
         ours = [gateway.envoy.pid] if gateway.envoy.pid else []
         tcp, udp = sockets(gateway.graph, udp=False), sockets(gateway.graph, udp=True)
         check_ports(tcp, udp=udp, ours=ours, envoy_binary=gateway.binary)
-        admin = None
-        if settings.admin is not None:
-            admin = await parts.enter_async_context(serve_admin(gateway, gateway.metrics, settings.admin))
+        pages = listen(settings.admin) if settings.admin is not None else None
+        if pages is not None:
+            parts.callback(pages.close)
         await server.start_unix(state.ads_socket)
         parts.push_async_callback(server.stop)
         if not adopted:
             await _start(gateway)
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(gateway.envoy.watch())
+            lasting = [tasks.create_task(gateway.envoy.watch())]
+            if pages is not None:
+                lasting.append(tasks.create_task(_serve_pages(gateway, pages)))
             following = [
                 tasks.create_task(gateway.follow()),
                 tasks.create_task(gateway.keep()),
                 tasks.create_task(gateway.retry()),
-                tasks.create_task(gateway.report(show, admin, adopted=adopted)),
+                tasks.create_task(gateway.report(show, pages.address if pages is not None else None, adopted=adopted)),
             ]
             await stop.asked.wait()
             show.stopping(settings.drain_limit_s)
             for task in following:
                 task.cancel()  # a change that is sent while Envoy drains could open a listener again
             await _drain(gateway.envoy, stop, settings.drain_limit_s)
-            watching.cancel()
+            for task in lasting:
+                task.cancel()
 
 
 async def _start(gateway: Standalone) -> None:
     """Start Envoy, and build what is left while it takes in what it was sent."""
     starting = asyncio.create_task(gateway.envoy.start())
     try:
-        await gateway.group.written(timeout_s=_WRITTEN_LIMIT_S)
-        gateway.finish()
+        await gateway.finish()
     finally:
         await starting
+
+
+async def _serve_pages(gateway: Standalone, listening: Listening) -> None:
+    """Serve the admin pages, without end. They are loaded beside the rest, which need not wait for a web framework."""
+    await asyncio.to_thread(importlib.import_module, _PAGES)
+    from tripylon.admin.server import serve as serve_admin
+
+    async with serve_admin(gateway, gateway.metrics, listening):
+        await asyncio.Event().wait()
 
 
 async def _drain(envoy: EnvoyProcess, stop: Stop, limit_s: float) -> None:

@@ -11,6 +11,7 @@ that of a fresh graph fed with the final state. Read `world/world.py` next for t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Set
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from tripylon.values import Built
@@ -405,14 +406,24 @@ class Graph:
                 dirty, node.dirty = node.dirty, {}
                 for key in dirty:
                     self._rebuild(node, key)
-        return self._taken()
+        return self._taken(only)
 
-    def _taken(self) -> Changes:
-        """What changed, which is forgotten here."""
+    def advance(self, most: int) -> bool:
+        """Does a part of what the next `flush` would do: so many rows, or fewer. False when nothing is left."""
+        node = next((each for each in self._order if each.dirty), None)
+        if node is None:
+            return False
+        for key in list(islice(node.dirty, most)):
+            del node.dirty[key]
+            self._rebuild(node, key)
+        return True
+
+    def _taken(self, only: Collection[Table[Any, Any]] | None) -> Changes:
+        """What changed, in these tables if they are named; it is forgotten here."""
         changes = Changes()
         changes.subjects, self._subjects = self._subjects, set()
         for node in self._nodes.values():
-            if node.changed:
+            if node.changed and (only is None or node.table in only):
                 changes.tables[node.table], node.changed = node.changed, {}
         return changes
 

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 from tests.admin.gateway import MARK, FakeGateway, everything, secret
 
+from tripylon.admin.listening import listen
 from tripylon.admin.metrics import Metrics
 from tripylon.admin.server import make_app, serve
 from tripylon.envoy import emit
@@ -203,17 +204,23 @@ async def test_nothing_can_be_written(
         assert (await client.request(method, page)).status == 405
 
 
-async def test_a_port_in_use_is_told(running: FakeGateway) -> None:
+def test_a_port_in_use_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = Address("127.0.0.1", taken.getsockname()[1])
         with pytest.raises(StartError, match=rf"cannot listen on {address}: .*--admin"):
-            async with serve(running, Metrics(running), address):
-                pass
+            listen(address)
 
 
-async def test_port_zero_is_a_free_one(running: FakeGateway) -> None:
-    async with serve(running, Metrics(running), Address("127.0.0.1", 0)) as address:
-        reader, writer = await asyncio.open_connection(*address)
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_of_others_is_told(host: str) -> None:
+    with pytest.raises(StartError, match="cannot listen on"):
+        listen(Address(host, 0))
+
+
+async def test_port_zero_is_a_free_one_and_who_asks_early_waits(running: FakeGateway) -> None:
+    listening = listen(Address("127.0.0.1", 0))
+    reader, writer = await asyncio.open_connection(*listening.address)
+    async with serve(running, Metrics(running), listening):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert (await reader.read()).endswith(b"ok\n")
         writer.close()

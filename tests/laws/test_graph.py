@@ -55,6 +55,7 @@ STEPS = st.lists(
         st.tuples(st.just("number"), KEYS, st.one_of(st.none(), st.integers(0, 5))),
         st.tuples(st.just("link"), KEYS, st.one_of(st.none(), KEYS)),
         st.tuples(st.just("flush"), st.none(), st.none()),
+        st.tuples(st.just("advance"), st.none(), st.none()),
     ),
     max_size=60,
 )
@@ -67,6 +68,9 @@ def test_incremental_equals_from_scratch(steps: list[tuple[str, Any, Any]]) -> N
     for what, key, value in steps:
         if what == "flush":
             graph.flush()
+            continue
+        if what == "advance":
+            graph.advance(2)
             continue
         table: Table[str, Any] = NUMBERS if what == "number" else LINKS
         state: dict[str, Any] = numbers if what == "number" else links
@@ -181,3 +185,19 @@ def test_parts_are_kept_for_as_long_as_the_row_has_them() -> None:
     assert flushed() == (None, [])
     graph.put(words, "a", first)
     assert flushed() == ("a+b", [("a", "b")]), "the row had gone, and all of it"
+
+
+def test_what_advances_by_parts_is_told_as_a_whole() -> None:
+    graph = new_graph()
+    for number, name in enumerate("abcdef"):
+        graph.put(NUMBERS, name, number)
+        graph.put(LINKS, name, name)
+    assert graph.advance(4)
+    assert len(graph.rows(SUMS)) == 4
+    while graph.advance(4):
+        pass
+    assert len(graph.rows(PARITIES)) == 2
+    changes = graph.flush()
+    assert changes.keys(SUMS) == set("abcdef")
+    assert changes.keys(PARITIES) == {0, 1}
+    assert not graph.flush()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from tests.xds.scripted import URLS, Clock, Heard, Script, Sent, flight, resource
 
@@ -567,15 +565,3 @@ def test_what_goes_ahead_belongs_to_the_flight_of_what_refers_to_it(clock: Clock
     script.say("VHDS")
     script.ack("VHDS")
     assert group.settled == 1
-
-
-async def test_who_waits_is_told_when_all_is_written(group: Group, clock: Clock) -> None:
-    assert not await group.written(timeout_s=0.01), "nobody is connected"
-    waiting = asyncio.create_task(group.written(timeout_s=60.0))
-    await asyncio.sleep(0)
-    script = Script(group, clock)
-    script.say("CDS")
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    script.session.wrote()
-    assert await waiting

@@ -6,7 +6,6 @@ that name this machine, so that no web page can read it by pointing a name of it
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -15,10 +14,11 @@ import msgspec
 from aiohttp import web
 
 from tripylon.admin.engine import Engine, is_ready, live_flight
+from tripylon.admin.listening import Listening
 from tripylon.admin.metrics import Metrics
 from tripylon.admin.picture import picture
-from tripylon.errors import StartError, TripylonError
-from tripylon.settings import Address, parse_address
+from tripylon.errors import TripylonError
+from tripylon.settings import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,25 +39,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def serve(engine: Engine, metrics: Metrics, address: Address) -> AsyncIterator[Address]:
-    """Serve the pages for as long as the block runs; gives the address, with the real port when it was 0.
-
-    StartError when the address cannot be had.
-    """
-    runner = web.AppRunner(
-        make_app(engine, metrics, loopback=address.loopback), access_log=None, shutdown_timeout=_SHUTDOWN_S
-    )
+async def serve(engine: Engine, metrics: Metrics, listening: Listening) -> AsyncIterator[None]:
+    """Serve the pages for as long as the block runs."""
+    app = make_app(engine, metrics, loopback=listening.address.loopback)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, address.host, address.port)
-        try:
-            await site.start()
-        except (OSError, socket.gaierror) as error:
-            raise StartError(
-                f"The admin pages cannot listen on {address}: {error.strerror or error}; "
-                "choose another address with --admin, or turn them off with --admin off"
-            ) from error
-        yield Address(address.host, runner.addresses[0][1])
+        for each in listening.sockets:
+            await web.SockSite(runner, each).start()
+        yield
     finally:
         await runner.cleanup()
 

@@ -81,7 +81,6 @@ class Group:
         self._sessions: dict[int, Session] = {}
         self._shared: dict[tuple[object, ...], tuple[Batch, str, bytes]] = {}
         self._waiting: dict[asyncio.Future[None], int] = {}
-        self._written = asyncio.Event()
         self._laggard: Session | None = None
         """A proxy known to be behind the first flight that is waited for."""
 
@@ -124,16 +123,6 @@ class Group:
             return False
         finally:
             del self._waiting[arrival]
-        return True
-
-    async def written(self, *, timeout_s: float) -> bool:
-        """Waits until some proxy is connected and was written what it may have now; False when that takes too long."""
-        self._written.clear()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._written.wait()
-        except TimeoutError:
-            return False
         return True
 
     @property
@@ -260,10 +249,6 @@ class Group:
                 pass
         self._on_event(event)
 
-    def note_written(self) -> None:
-        """Some session has written what it may."""
-        self._written.set()
-
     def leave(self, session: Session) -> None:
         """Takes a closed session out."""
         if self._sessions.get(session.number) is session:
@@ -324,10 +309,6 @@ class Session:
             counters.removals += len(response.batch.removed)
             counters.sent_bytes += len(response.payload)
         return ready
-
-    def wrote(self) -> None:
-        """Says that the last `responses` are written."""
-        self._group.note_written()
 
     def mark(self, changed: Mapping[str, Iterable[str]], flight: int) -> None:
         """Notes what a flight changed and wakes the sender."""

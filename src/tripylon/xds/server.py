@@ -186,7 +186,6 @@ class XdsServer:
             awake.clear()
             for response in session.responses(clock()):
                 await call.send_message(response.payload)
-            session.wrote()
             if (deadline := session.deadline) is None:
                 await awake.wait()
                 continue
