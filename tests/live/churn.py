@@ -398,7 +398,9 @@ class Found(msgspec.Struct, frozen=True):
     wrong: list[str]
 
 
-def loaded(churning: Churning, folder: Path, *, rates: Mapping[str, float], seconds: float) -> Found:
+def loaded(
+    churning: Churning, folder: Path, *, rates: Mapping[str, float], seconds: float, settled_s: float = SETTLED_S
+) -> Found:
     """Changes for some seconds under so many requests a second by each of `http` and `https`."""
     with contextlib.ExitStack() as stack:
         clients = [
@@ -412,7 +414,7 @@ def loaded(churning: Churning, folder: Path, *, rates: Mapping[str, float], seco
         took_s = time.monotonic() - began_s
         records = [record for client in clients for record in client.finish()]
     made = sum(record.sent_s >= began_s for record in records)
-    return Found(done, len(records), made / took_s, wrong(records, done.story))
+    return Found(done, len(records), made / took_s, wrong(records, done.story, settled_s=settled_s))
 
 
 def _load(churning: Churning, out: Path, scheme: str, rate: float) -> Load:
@@ -428,10 +430,10 @@ def _load(churning: Churning, out: Path, scheme: str, rate: float) -> Load:
     )
 
 
-def wrong(records: Iterable[Record], story: dict[str, list[Shown]]) -> list[str]:
-    """Every answer that was not right at any moment of its request."""
+def wrong(records: Iterable[Record], story: dict[str, list[Shown]], *, settled_s: float = SETTLED_S) -> list[str]:
+    """Every answer that was not right at any moment of its request, nor within `settled_s` seconds before."""
     begins = {host: [shown.from_s for shown in shows] for host, shows in story.items()}
-    ends = {host: [*(after.live_s + SETTLED_S for after in shows[1:]), float("inf")] for host, shows in story.items()}
+    ends = {host: [*(after.live_s + settled_s for after in shows[1:]), float("inf")] for host, shows in story.items()}
     found = []
     for record in records:
         first = bisect_left(ends[record.host], record.sent_s)
