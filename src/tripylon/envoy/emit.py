@@ -195,15 +195,24 @@ def changed(graph: Graph, changes: Changes) -> dict[str, dict[str, Resource | No
     """What a flush changed, by type URL and name; None: the resource went."""
     found: dict[str, dict[str, Resource | None]] = {}
     for emitted in TABLES:
-        if keys := changes.keys(emitted.table):
-            found.setdefault(emitted.url, {}).update(named(graph, emitted, key) for key in keys)
+        if changes.keys(emitted.table):
+            rows = outcomes(graph, changes, emitted)
+            found.setdefault(emitted.url, {}).update((name, resource) for _, name, resource in rows)
     return found
 
 
-def named(graph: Graph, emitted: Emitted, key: Any) -> tuple[str, Resource | None]:
-    """The name that a row of a table has as a resource of this type, and the resource; None: there is none."""
-    name, resource = emitted.name(key), graph.get(emitted.table, key)
-    return name, resource if resource is not None and resource.name == name else None
+def outcomes(graph: Graph, changes: Changes, emitted: Emitted) -> Iterator[tuple[Any, str, Resource | None]]:
+    """The rows of a table that a flush changed, each with its name as a resource of this type and what it is now.
+
+    None: there is none any more. A row that is of another type was of this one only if its routing table has moved.
+    """
+    moved = changes.keys(LAYOUTS)
+    for key in changes.keys(emitted.table):
+        name, resource = emitted.name(key), graph.get(emitted.table, key)
+        if resource is None or resource.name == name:
+            yield key, name, resource
+        elif key.table in moved:
+            yield key, name, None
 
 
 def everything(graph: Graph) -> dict[str, dict[str, Resource]]:

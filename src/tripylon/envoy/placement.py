@@ -158,8 +158,8 @@ def changed(graph: Graph, changes: Changes) -> dict[Name, Named]:
             note(stream.gateway, url, names.stream(stream), graph.get(sessions, stream))
     for emitted in emit.TABLES:
         if emitted.url in (RDS, VHDS, SRDS):
-            for row in changes.keys(emitted.table):
-                note(_table(row).gateway, emitted.url, *emit.named(graph, emitted, row))
+            for row, named, resource in emit.outcomes(graph, changes, emitted):
+                note(_table(row).gateway, emitted.url, named, resource)
     return found
 
 
