@@ -17,11 +17,15 @@ import msgspec
 from tripylon.envoy import emit, placement
 from tripylon.graph import Changes, Graph
 from tripylon.model.gateways import GATEWAY_PLANS
+from tripylon.settings import DRAIN_TIME_S
 from tripylon.values import Name
 from tripylon.xds.cache import Counters, Group
 from tripylon.xds.events import Event
 from tripylon.xds.peers import RefusalKey, Standing
 from tripylon.xds.snapshot import LDS
+
+_LINGER_S = DRAIN_TIME_S + 5.0
+"""When connections of listeners that went have ended for certain."""
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):
@@ -68,17 +72,26 @@ class OneGroup:
     """All proxies get everything: standalone."""
 
     def __init__(self, *, grace_s: float, on_event: Callable[[Event], None]) -> None:
-        self.group = Group(grace_s=grace_s, on_event=on_event)
+        self.group = Group(grace_s=grace_s, linger_s=_LINGER_S, on_event=on_event)
         self._listeners_at = 0
+        self._gone: set[tuple[str, str]] = set()
+        """What went in the first half of a flight, by type URL and name; routes may refer to it until the second."""
 
     def prepare(self, graph: Graph, changes: Changes) -> Published:
-        """Sends what the rest of a flight will refer to."""
+        """Sends what the rest of a flight will refer to; what goes is left to that."""
         resources = emit.changed(graph, changes)
-        return Published(self.group.publish(resources, ahead=True), sum(map(len, resources.values())))
+        for url, named in resources.items():
+            for name, resource in named.items():
+                (self._gone.add if resource is None else self._gone.discard)((url, name))
+        there = {url: {name: each for name, each in named.items() if each} for url, named in resources.items()}
+        return Published(self.group.publish(there, ahead=True), sum(map(len, there.values())))
 
     def publish(self, graph: Graph, changes: Changes) -> Published:
         """Sends what changed."""
         resources = emit.changed(graph, changes)
+        for url, name in self._gone:
+            resources.setdefault(url, {}).setdefault(name, None)
+        self._gone.clear()
         before = self.group.flight
         flight = self.group.publish(resources)
         if LDS in resources and flight != before:
@@ -194,7 +207,7 @@ class GroupPerGateway:
     def _group(self, gateway: Name) -> Group:
         group = self._groups.get(gateway)
         if group is None:
-            group = self._groups[gateway] = Group(grace_s=self._grace_s, on_event=self._on_event)
+            group = self._groups[gateway] = Group(grace_s=self._grace_s, linger_s=_LINGER_S, on_event=self._on_event)
         return group
 
 

@@ -22,6 +22,8 @@ RouteLayout = Literal["auto", "plain", "scoped"]
 
 ADMIN_PORT = 9095
 DEFAULT_STATE = Path(".tripylon")
+DRAIN_TIME_S = 60
+"""How long connections of a changed or removed listener may go on, in seconds; then Envoy cuts them."""
 
 
 class Address(NamedTuple):

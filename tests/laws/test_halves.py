@@ -10,6 +10,7 @@ from tests.laws import worlds
 from tests.laws.worlds import EMIT_OPTIONS, OPTIONS, World
 
 from tripylon.loop import Engine
+from tripylon.world.world import SERVICES
 from tripylon.xds.cache import Refusal
 from tripylon.xds.snapshot import BY_URL, CDS, TYPES, Resource
 
@@ -52,3 +53,20 @@ def test_a_refusal_between_the_halves_takes_nothing_with_it() -> None:
     halves.apply(())
     assert published(halves) == published(whole)
     assert published(halves)["LDS"]
+
+
+def test_a_first_half_takes_nothing_from_routes_that_are_still_as_they_were() -> None:
+    world = worlds.base()
+    engine = Engine(OPTIONS, EMIT_OPTIONS)
+    engine.apply(world)
+    before = published(engine)
+    [gone] = [each for each in world if each.ref.kind == "Service" and each.ref.name == "web"]
+    engine.graph.delete(SERVICES, gone.key)
+    engine.prepare(())
+    between = published(engine)
+    assert all(before[kind].keys() <= between[kind].keys() for kind in before)
+    engine.apply(())
+    assert published(engine)["CDS"].keys() < before["CDS"].keys()
+    fresh = Engine(OPTIONS, EMIT_OPTIONS)
+    fresh.apply([each for each in world if each is not gone])
+    assert published(engine) == published(fresh)

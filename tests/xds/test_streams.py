@@ -349,6 +349,42 @@ def test_scopes_outlive_their_table(clock: Clock) -> None:
     assert script.pass_time(2) == [("SRDS", (), ("t|*", "t|a"))]
 
 
+def test_what_scopes_of_before_lead_to_stays_as_long_as_they(clock: Clock) -> None:
+    group = Group(grace_s=5, linger_s=60)
+    group.publish(flight(CDS={"a": "", "b": ""}, LDS={"l": "1"}, SRDS={"t|*": "1", "t|x": "cds:a", "u|*": "1"}))
+    script = Script(group, clock)
+    for kind in ("CDS", "SRDS", "LDS"):
+        script.say(kind)
+        script.ack(kind)
+    group.publish(flight(LDS={"l": "2"}, SRDS={"t|*": None, "t|x": None}))
+    script.sent()
+    script.ack("LDS")
+    group.publish(flight(CDS={"a": None}))
+    assert script.pass_time(30) == []
+    assert script.pass_time(31) == [("SRDS", (), ("t|*", "t|x"))]
+    script.ack("SRDS")
+    assert script.pass_time(60) == [("CDS", (), ("a",))]
+    group.publish(flight(CDS={"b": None}))
+    script.sent()
+    assert script.pass_time(6) == [("CDS", (), ("b",))]
+
+
+def test_a_refused_scope_goes_with_its_table(clock: Clock) -> None:
+    group = Group(grace_s=5, linger_s=60)
+    group.publish(flight(CDS={"a": "", "b": ""}, LDS={"l": "1"}, SRDS={"t|*": "1", "t|x": "1"}))
+    script = Script(group, clock)
+    for kind in ("CDS", "SRDS", "LDS"):
+        script.say(kind)
+        script.ack(kind)
+    group.publish(flight(SRDS={"t|x": "2"}))
+    script.sent()
+    script.nack("SRDS", "bad")
+    group.publish(flight(CDS={"a": None}, LDS={"l": "2"}, SRDS={"t|*": None, "t|x": None}))
+    script.sent()
+    script.ack("LDS")
+    assert script.pass_time(66) == [("CDS", (), ("a",)), ("SRDS", (), ("t|*", "t|x"))]
+
+
 def test_a_table_that_comes_back_has_no_scopes_of_before(clock: Clock) -> None:
     group = Group(linger_s=60)
     group.publish(flight(SRDS={"t|*": "1", "t|a": "1", "t|b": "1"}))

@@ -19,6 +19,7 @@ from tripylon.files.log import FORMAT
 from tripylon.files.process import Process
 from tripylon.files.state import StateDir, write_whole
 from tripylon.pb.descriptors import BINARY_VARIABLE, binary_hash
+from tripylon.settings import DRAIN_TIME_S
 
 ENVOY_VERSION = "1.40"
 """The only series of Envoy whose messages and behaviour we know."""
@@ -37,7 +38,7 @@ class Launch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The node id in the bootstrap; the Envoy tells it."""
     concurrency: int
     """Worker threads."""
-    drain_time_s: int = 60
+    drain_time_s: int = DRAIN_TIME_S
     """How long connections of a changed or removed listener may go on, in seconds; then they are cut."""
     log_level: str = "warning"
     """The least level that Envoy logs: trace, debug, info, warning, error or critical."""

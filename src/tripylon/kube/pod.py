@@ -19,6 +19,7 @@ from tripylon.kube import shutdown
 from tripylon.kube.overlay import patched
 from tripylon.kube.parameters import Parameters
 from tripylon.kube.shutdown import Shutdown
+from tripylon.settings import DRAIN_TIME_S
 
 Object = dict[str, Any]
 
@@ -168,7 +169,10 @@ def _arguments(envoy: EnvoyContainer) -> list[str]:
         "$(POD_NAME).$(POD_NAMESPACE)",
         "--disable-hot-restart",
         "--drain-time-s",
-        "60",
+        str(DRAIN_TIME_S),
+        # Connections of a listener that changed end with their next answer, instead of one by one over the whole time.
+        "--drain-strategy",
+        "immediate",
         "--log-level",
         bootstrap.log_level or "info",
     ]

@@ -54,8 +54,8 @@ class Group:
 
     `grace_s`: seconds between the acknowledgement of routes and the removal of clusters that only older routes used; it
     must exceed the longest time that a filter may hold a request.
-    `linger_s`: seconds from the acknowledgement of listeners to the removal of the scopes that only older ones used; it
-    must exceed the time for which Envoy drains.
+    `linger_s`: the same where older listeners went too, of scopes and of what their routes lead to; it must exceed the
+    time for which Envoy drains.
     `endpoints_of`: cluster name to the name of its EDS resource (None: it has none); by default the same name.
     `on_event` is called at once and must not block.
     """
@@ -75,6 +75,8 @@ class Group:
         self._endpoints_of = endpoints_of
         self._on_event = on_event
         self._flight = 0
+        self._ahead = False
+        """Whether something of the next flight has been published."""
         self._nonce = 0
         self._resources: dict[str, dict[str, Resource]] = {kind.url: {} for kind in TYPES}
         self._children: dict[str, dict[str, dict[str, None]]] = {url: defaultdict(dict) for url in _FILED}
@@ -91,9 +93,10 @@ class Group:
         type that is not in `TYPES`. `ahead`: the rest of the flight, which refers to these, is published later.
         """
         changed = {url: names for url in changes if (names := self._store(url, changes[url]))}
-        if not changed:
+        if not changed and (ahead or not self._ahead):
             return self._flight
         flight = self._flight + 1
+        self._ahead = ahead
         if not ahead:
             self._flight = flight
         for key in [key for key in self._shared if key[0] in changed]:

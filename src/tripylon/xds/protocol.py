@@ -138,7 +138,7 @@ class Stream:
     @property
     def deadline(self) -> float | None:
         """When `responses` has to be called again even if nothing happens; None for not at all."""
-        return min((when for subscription in self._held_types for when, _ in subscription.due.values()), default=None)
+        return min((held.next_due for held in self._held_types if held.due), default=None)
 
     def waits_for(self) -> dict[str, tuple[str, ...]]:
         """Route resources, by type, that the proxy has yet to ask for; they keep a flight from settling."""
@@ -173,20 +173,15 @@ class Stream:
     def _release(self, now: float) -> None:
         """Starts the grace of held removals whose routes the proxy has, and makes due those whose grace is over.
 
-        Route resources that the proxy has not asked for do not count: it has no older version of them. A proxy that
-        comes back says within the grace what it has, so its routes are known when the grace is over.
+        The grace is longer while connections of before may use routes that went with their table: these lead to what
+        is to be removed. Route resources that the proxy has not asked for do not count: it has no older version. A
+        proxy that comes back says within the grace what it has, so its routes are known when the grace is over.
         """
         if not any(subscription.held or subscription.due for subscription in self._held_types):
             return
         reached = min(min(routes.owed(), routes.clinging()) for routes in self._route_types) - 1
+        drains = any(subscription.lingers for subscription in self._types.values())
         for subscription in self._held_types:
-            wait_s = self._view.linger_s if subscription.kind.lingers else self._view.grace_s
-            for name in [name for name, flight in subscription.held.items() if flight <= reached]:
-                subscription.due[name] = (now + wait_s, subscription.held.pop(name))
-            over = [(name, flight) for name, (when, flight) in subscription.due.items() if when <= now]
-            for name, flight in over:
-                del subscription.due[name]
-                if flight <= reached:
-                    subscription.dirty[name] = self._view.flight
-                else:
-                    subscription.held[name] = flight
+            wait_s = self._view.linger_s if drains else self._view.grace_s
+            subscription.fall_due(reached, now + wait_s)
+            subscription.remove_due(now, reached)

@@ -8,6 +8,7 @@ without what it rejected. Read `protocol.py` next for how the types of a stream 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import Protocol
@@ -78,6 +79,7 @@ class Subscription:
         "held",
         "kind",
         "names",
+        "next_due",
         "opened",
         "orphans",
         "owes_answer",
@@ -119,6 +121,8 @@ class Subscription:
         """Names to remove once the proxy has the routes of this flight."""
         self.due: dict[str, tuple[float, int]] = {}
         """Names to remove at this time, if the proxy still has the routes of this flight then."""
+        self.next_due = math.inf
+        """No time in `due` is earlier."""
         self.parts: deque[Batch] = deque()
         """What is left of a response that was too large; it goes out in the same breath."""
         self.orphans: set[str] = set()
@@ -142,6 +146,7 @@ class Subscription:
         self.rejected.pop(name, None)
         if name in self.sent and (self.kind.held or self._lost_its_table(name)):
             self.dirty.pop(name, None)
+            self.clings.pop(name, None)  # which version it is does not matter to what goes
             self.held.setdefault(name, flight)
         elif name in self.sent and self._is_left(name):
             self.dirty.pop(name, None)
@@ -443,6 +448,31 @@ class Subscription:
             min((batch.flight for batch in self.flying.values()), default=NEVER),
             min((flight for _, flight in self.retries), default=NEVER),
         )
+
+    def fall_due(self, reached: int, when: float) -> None:
+        """Has what is held for flights up to `reached` removed at a time."""
+        ready = [name for name, flight in self.held.items() if flight <= reached]
+        for name in ready:
+            self.due[name] = (when, self.held.pop(name))
+        if ready:
+            self.next_due = min(self.next_due, when)
+
+    def remove_due(self, now: float, reached: int) -> None:
+        """Owes the removal of what is due, if the proxy still has the routes of its flight; else holds it again."""
+        if now < self.next_due:
+            return
+        for name, flight in [(name, flight) for name, (when, flight) in self.due.items() if when <= now]:
+            del self.due[name]
+            if flight <= reached:
+                self.dirty[name] = self.view.flight
+            else:
+                self.held[name] = flight
+        self.next_due = min((when for when, _ in self.due.values()), default=math.inf)
+
+    @property
+    def lingers(self) -> bool:
+        """Whether connections that drain may still use something of this type that went."""
+        return bool(self.orphans or (self.kind.lingers and (self.held or self.due)))
 
     def clinging(self) -> int:
         """The oldest flight of which the proxy refused something and keeps the version before it."""
